@@ -28,6 +28,11 @@ char *icm_key_encoded(const char *path);
  * component, none over ICM_NAME_MAX, whole not over ICM_PATH_MAX). "" is "". */
 int icm_key_decode(const char *encoded, char **ret_path) ICM_MUST_CHECK;
 
+/* The same spelling for byte strings that are no paths (link targets, names of
+ * users and xattrs); icm_key_encode writes it. Fresh bytes, at most `max`;
+ * -EINVAL for anything but the canonical spelling, or when it is longer. */
+int icm_key_unescape(const char *encoded, size_t max, char **ret_text) ICM_MUST_CHECK;
+
 /* Fresh keys. */
 char *icm_key_tree(const char *path);           /* tree/<path> */
 char *icm_key_tree_dir(const char *path);       /* tree/<path>/ ; root: tree/ */
