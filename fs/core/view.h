@@ -67,7 +67,10 @@ struct icm_view_ops {
 	int (*lookup_cached)(struct icm_view *dir, const char *name, struct icm_view **ret_view,
 	                     struct stat *ret_st);                             /* -ENOENT */
 	void (*releasedir)(struct icm_handle *h);
-	/* Frees a view whose last reference went. */
+	/* Both handles of this kind, regular files; missing: by read and write. */
+	ssize_t (*copy_range)(struct icm_handle *in, off_t off_in, struct icm_handle *out,
+	                      off_t off_out, size_t len, const struct icm_call *call);
+	/* Frees a view whose last reference went (icm_view_tryref on it fails by then). */
 	void (*free)(struct icm_view *view);
 };
 
@@ -90,6 +93,10 @@ struct icm_handle {
 /* Starts a view with one reference. */
 void icm_view_init(struct icm_view *view, const struct icm_view_ops *ops, struct icm_volume *vol,
                    uint64_t ino, mode_t type);
+/* Takes a reference on a view found in a table that holds none itself: false
+ * when the last one is gone already and free() is about to remove it (the
+ * caller goes on as if it had found nothing). Under the table's lock. */
+bool icm_view_tryref(struct icm_view *view) ICM_MUST_CHECK;
 /* Starts a handle: takes a reference on the view and a serial number. */
 void icm_handle_init(struct icm_handle *h, struct icm_view *view, int flags);
 /* Drops the handle's reference on its view; the caller frees the handle. */
