@@ -19,6 +19,7 @@
 #ifndef ICM_CORE_FS_H
 #define ICM_CORE_FS_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
