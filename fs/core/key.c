@@ -85,9 +85,12 @@ static int escaped_byte(const char *p)
 {
 	int high = hex_digit(p[1]);
 	int low = high < 0 ? -1 : hex_digit(p[2]);
-	int byte = high << 4 | low;
+	int byte;
 
-	if (high < 0 || low < 0 || byte == 0 || plain_byte[byte])
+	if (high < 0 || low < 0)
+		return -EINVAL;
+	byte = high << 4 | low;
+	if (byte == 0 || plain_byte[byte])
 		return -EINVAL;
 	return byte;
 }
