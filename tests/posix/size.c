@@ -29,7 +29,8 @@ TEST(truncate, shorter_and_longer)
 		now = sizes[i];
 		EQ(stat_of("f").st_size, now);
 		EQ(stat_fd(fd).st_size, now);
-		MOVED("f", &st, C_MOVED | M_MOVED);
+		if (st.st_size != now || !facts.is_tmpfs)
+			MOVED("f", &st, C_MOVED | M_MOVED);
 		HOLDS("f", want, now);
 		if (now > 3) { /* mark the end, at an odd offset */
 			off_t at = (now - 3) | 1;
@@ -80,6 +81,8 @@ TEST(truncate, same_size_moves_times)
 {
 	struct stat st;
 
+	if (facts.is_tmpfs)
+		skip("tmpfs does nothing then");
 	put("f", "12345", -1);
 	st = stat_of("f");
 	tick();

@@ -440,6 +440,7 @@ static void find_facts(void)
 		facts.nosuid = v.f_flag & ST_NOSUID;
 	}
 	facts.is_fuse = statfs(".", &s) == 0 && s.f_type == 0x65735546;
+	facts.is_tmpfs = s.f_type == 0x01021994;
 	facts.xattr = setxattr(".", "user.icmfs-test", "x", 1, 0) == 0;
 	removexattr(".", "user.icmfs-test");
 	printf("# file system: type %#lx,%s%s%s\n", (unsigned long)s.f_type,
