@@ -7,9 +7,9 @@
 #include "util/attrs.h"
 
 struct icm_url {
-	char *text;     /* owned; canonical spelling, for messages and for /proc/mounts */
-	char *scheme;   /* owned; "sqlite"; a bare path that ends in .icmfs gives "sqlite" */
-	char *path;     /* owned; what stands behind "scheme:"; for sqlite and dir an absolute path */
+	char *text;   /* owned; canonical spelling, for messages and for /proc/mounts */
+	char *scheme; /* owned; "sqlite"; a bare path that ends in .icmfs gives "sqlite" */
+	char *path;   /* owned; what stands behind "scheme:"; for sqlite and dir an absolute path */
 };
 
 /* Parses; -EINVAL with a fresh line for the user in *ret_error (may be NULL):
