@@ -27,8 +27,11 @@ struct icm_lock_table *icm_lock_table_free(struct icm_lock_table *t);
 /* As icm_fs_lock, for the open file `handle` (its serial). Waiters are served
  * in order of arrival; a waiter that was cancelled and asks again with the same
  * (handle, owner, range, type) within two seconds gets its former place. A
- * flock conversion that must wait gives the old lock up first; a record lock
- * conversion keeps it. -EDEADLK: only over owners of record locks that wait. */
+ * flock conversion that must wait, or fails, gives the old lock up first (as
+ * Linux does); a record lock conversion keeps it. -EDEADLK: only over owners of
+ * record locks that wait. A new request looks at locks only, a waiter also at
+ * earlier waiters. `done` may be called before -EINPROGRESS is returned, by
+ * another thread. Cancelling a wait that is over is safe at any time. */
 int icm_lock_table_set(struct icm_lock_table *t, uint64_t handle,
                        const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
                        struct icm_lock_wait **ret_wait);
