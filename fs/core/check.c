@@ -203,6 +203,38 @@ static int judge_lock(struct icm_check *c, const char *key)
 	return 0;
 }
 
+static int judge_head(struct icm_check *c, const char *key)
+{
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	int r = icm_check_read(c, key, &e);
+	bool valid;
+
+	if (r <= 0)
+		return r;
+	valid = e.len == ICM_ID_HEX;
+	for (size_t i = 0; valid && i < e.len; i++)
+		valid = memchr("0123456789abcdef", ((const char *)e.value)[i], 16);
+	if (!valid)
+		icm_check_add(c, ICM_SEVERITY_ERROR, key, "not the id of a change");
+	return 0;
+}
+
+static int judge_floor(struct icm_check *c, const char *key)
+{
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	int r = icm_check_read(c, key, &e);
+	bool valid;
+
+	if (r <= 0)
+		return r;
+	valid = e.len > 0 && e.len <= 20;
+	for (size_t i = 0; valid && i < e.len; i++)
+		valid = ((const char *)e.value)[i] >= '0' && ((const char *)e.value)[i] <= '9';
+	if (!valid)
+		icm_check_add(c, ICM_SEVERITY_ERROR, key, "not an index");
+	return 0;
+}
+
 /* Keys of other subjects, and what has its place in check-files.c. */
 static int judge_nothing(struct icm_check *c, const char *key)
 {
@@ -225,18 +257,25 @@ static const struct {
 	{ "change/", judge_later }, { "snap/", judge_later },
 };
 
-static const char *const single_keys[] = { ICM_KEY_META, ICM_KEY_HEAD, ICM_KEY_FLOOR };
+/* Keys by themselves. */
+static const struct {
+	const char *key;
+	int (*judge)(struct icm_check *c, const char *key);
+} singles[] = {
+	{ ICM_KEY_META, judge_nothing }, /* first of all: look_at_meta() */
+	{ ICM_KEY_HEAD, judge_head },
+	{ ICM_KEY_FLOOR, judge_floor },
+	{ "primary", judge_later },
+};
 
 static int judge_key(struct icm_check *c, const char *key)
 {
 	for (size_t i = 0; i < ICM_COUNT(subjects); i++)
 		if (!strncmp(key, subjects[i].prefix, strlen(subjects[i].prefix)))
 			return subjects[i].judge(c, key);
-	for (size_t i = 0; i < ICM_COUNT(single_keys); i++)
-		if (!strcmp(key, single_keys[i]))
-			return 0;
-	if (!strcmp(key, "primary"))
-		return judge_later(c, key);
+	for (size_t i = 0; i < ICM_COUNT(singles); i++)
+		if (!strcmp(key, singles[i].key))
+			return singles[i].judge(c, key);
 	icm_check_add(c, ICM_SEVERITY_WARNING, key, "unknown key");
 	return 0;
 }
