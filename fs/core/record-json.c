@@ -130,8 +130,10 @@ void icm_json_set_text(json_t *obj, const char *key, const char *text)
 
 	if (!text)
 		text = "";
-	if (strlen(text) > ICM_TEXT_MAX)
-		text = cut = icm_xstrndup(text, ICM_TEXT_MAX);
+	if (strlen(text) > ICM_TEXT_MAX) {
+		cut = icm_xstrndup(text, ICM_TEXT_MAX);
+		text = cut;
+	}
 	icm_key_encode(&b, text);
 	icm_json_set(obj, key, json_stringn_nocheck(b.data ? b.data : "", b.len));
 }
