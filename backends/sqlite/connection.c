@@ -115,9 +115,25 @@ static bool out_of_space(int error)
 	return error == ENOSPC || error == EDQUOT || error == EFBIG;
 }
 
+/* The errno behind a failure. SQLite keeps it for some calls only, a failed
+ * write to the WAL is kept with the file. */
+static int system_error(struct connection *c, int rc)
+{
+	sqlite3_file *wal = NULL;
+	int error = errno;
+
+	if (c->db && sqlite3_system_errno(c->db))
+		return sqlite3_system_errno(c->db);
+	if (rc == SQLITE_IOERR_WRITE &&
+	    sqlite3_file_control(c->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) == SQLITE_OK &&
+	    wal && wal->pMethods)
+		wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &error);
+	return error;
+}
+
 int connection_error(struct connection *c, int rc)
 {
-	int error = c->db ? sqlite3_system_errno(c->db) : 0;
+	int error = system_error(c, rc);
 
 	icm_log_debug("sqlite: %s (%d, errno %d)", sqlite3_errstr(rc), rc, error);
 	switch (rc & 0xff) {

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+#include "store.h"
+
+#include <ftw.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "backends/memory/memory.h"
+#include "util/digest.h"
+
+struct icm_backend *be;
+char *store_url;
+char *store_dir;
+
+static const char *test_store(void)
+{
+	const char *store = getenv("ICMFS_TEST_STORE");
+
+	return store && *store ? store : NULL;
+}
+
+static void make_dir(void)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	store_dir = icm_asprintf("%s/icmfs-test-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+	must(mkdtemp(store_dir));
+}
+
+void store_setup_closed(void)
+{
+	const char *store = test_store();
+	char id[ICM_ID_HEX + 1];
+
+	if (!store)
+		cr_skip_test("ICMFS_TEST_STORE names no store");
+	/* a child that dies must not take the test with it */
+	signal(SIGPIPE, SIG_IGN);
+	make_dir();
+	icm_random_id(id);
+	if (!strcmp(store, "memory"))
+		store_url = icm_asprintf("memory:%s", id);
+	else if (!strcmp(store, "sqlite"))
+		store_url = icm_asprintf("sqlite:%s/store.icmfs", store_dir);
+	else
+		store_url = icm_asprintf("%s/%s", store, id);
+}
+
+void store_setup(void)
+{
+	store_setup_closed();
+	be = store_open();
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+void store_teardown(void)
+{
+	be = icm_backend_close(be);
+	free(store_url);
+	if (store_dir)
+		nftw(store_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(store_dir);
+	store_url = store_dir = NULL;
+}
+
+struct icm_backend *store_open(void)
+{
+	struct icm_open_options options = { .create = true };
+	const char *limits = getenv("ICMFS_TEST_LIMITS");
+	struct icm_backend *b = NULL;
+	char *error = NULL;
+
+	if (icm_backend_open(store_url, &options, &b, &error)) {
+		fprintf(stderr, "%s\n", error);
+		abort();
+	}
+	if (limits && !strcmp(limits, "consul"))
+		icm_memory_set_consul_limits(b);
+	must_be(icm_backend_start(b), 0);
+	return b;
+}
+
+bool store_is(const char *scheme)
+{
+	return store_url && !strncmp(store_url, scheme, strlen(scheme));
+}
+
+bool store_shared(void)
+{
+	return !store_is("memory");
+}
+
+/* ---- short ways ---- */
+
+uint64_t put(struct icm_backend *b, const char *key, const char *value)
+{
+	ICM_AUTORESULT struct icm_txn_result result = { 0 };
+
+	must_be(TXN(b, &result, OP_SET(key, value)), 0);
+	return result.index;
+}
+
+bool entry_is(const struct icm_entry *e, const char *key, const char *value)
+{
+	return !strcmp(e->key, key) && e->value && e->len == strlen(value) &&
+	       !memcmp(e->value, value, e->len);
+}
+
+bool has(struct icm_backend *b, const char *key, const char *value)
+{
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	int r = icm_backend_get(b, NULL, key, &e);
+
+	if (r == -ENOENT)
+		return !value;
+	must_be(r, 0);
+	return value && entry_is(&e, key, value);
+}
+
+uint64_t modified(struct icm_backend *b, const char *key)
+{
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	int r = icm_backend_get(b, NULL, key, &e);
+
+	must(r == 0 || r == -ENOENT);
+	return r ? 0 : e.modify_index;
+}
+
+uint64_t store_index(struct icm_backend *b)
+{
+	uint64_t index = 0;
+
+	must_be(icm_backend_index(b, NULL, "", &index), 0);
+	must(index > 0);
+	return index;
+}
+
+struct icm_ctx within_ms(int64_t ms)
+{
+	return (struct icm_ctx){ .deadline_ns = icm_now_ns() + ms * ICM_NS_PER_MS };
+}
+
+/* ---- processes ---- */
+
+pid_t child_start(void (*fn)(void *userdata), void *userdata)
+{
+	pid_t pid = fork();
+
+	must(pid >= 0);
+	if (pid)
+		return pid;
+	fn(userdata);
+	_exit(0);
+}
+
+void child_join(pid_t pid)
+{
+	int status;
+
+	must_be(waitpid(pid, &status, 0), pid);
+	must_be(status, 0);
+}
+
+void child_kill(pid_t pid)
+{
+	must_be(kill(pid, SIGKILL), 0);
+	must_be(waitpid(pid, NULL, 0), pid);
+}
+
+void send_number(int fd, uint64_t n)
+{
+	must_be(write(fd, &n, sizeof(n)), sizeof(n));
+}
+
+bool receive_number(int fd, uint64_t *ret)
+{
+	ssize_t n = read(fd, ret, sizeof(*ret));
+
+	must(n == 0 || n == sizeof(*ret));
+	return n > 0;
+}
