@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Races of two mounts. ICMFS_TEST_ROUNDS: rounds of each.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+
+two_mounts
+args=()
+is_plain && args=(--plain)
+"$(prog races)" "${args[@]}" "$A" "$B" "${ICMFS_TEST_ROUNDS:-100}"
+umount_at "$A"
+umount_at "$B"
+check_store

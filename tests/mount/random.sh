@@ -1,0 +1,25 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Random operations compared with an ordinary directory, half of them on one
+# mount, half on two. ICMFS_TEST_OPS: how many in all (50000); ICMFS_TEST_SEED.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+
+ops=${ICMFS_TEST_OPS:-50000}
+seed=()
+[ -z "${ICMFS_TEST_SEED:-}" ] || seed=(--seed "$ICMFS_TEST_SEED")
+random=$(prog random-ops)
+mkdir "$T/ref"
+two_mounts
+"$random" "${seed[@]}" --ops $((ops / 2)) --ref "$T/ref" "$A"
+"$random" "${seed[@]}" --ops $((ops - ops / 2)) --ref "$T/ref" "$A" "$B"
+list_tree "$A" >"$T/before"
+umount_at "$A"
+umount_at "$B"
+check_store
+mount_at "$A"
+list_tree "$A" >"$T/after"
+cmp "$T/before" "$T/after" || fail "the tree is another one after a remount"
+for d in "$T"/ref/*; do
+	diff -r --no-dereference "$d" "$A/$(basename "$d")" || fail "contents after a remount"
+done
