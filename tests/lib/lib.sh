@@ -119,7 +119,7 @@ mounted_and_alive() {
 	is_mounted "$1" && stat -f "$1" >/dev/null
 }
 
-# mount_at DIR [OPTION,…]
+# mount_at DIR [OPTION,…]; two_mounts takes MOUNT_OPTS.
 mount_at() {
 	local dir=$1 opts=${2:-} log args=()
 	mkdir -p "$dir"
@@ -170,8 +170,8 @@ kill_mount() {
 
 two_mounts() {
 	init_store
-	mount_at "$A" "${1:-}"
-	mount_at "$B" "${1:-}"
+	mount_at "$A" "${MOUNT_OPTS:-}"
+	mount_at "$B" "${MOUNT_OPTS:-}"
 }
 
 # ---- comparing ------------------------------------------------------------
