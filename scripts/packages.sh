@@ -67,7 +67,7 @@ missing() {
 }
 
 install_missing() {
-	local list as_root=()
+	local list as_root=() log
 	command -v dpkg-query >/dev/null ||
 		die "this system has no dpkg; the packages are listed by '$0 --list $*'"
 	mapfile -t list < <(missing "$@")
@@ -78,9 +78,15 @@ install_missing() {
 	fi
 	printf 'installing: %s\n' "${list[*]}"
 	as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
-	"${as_root[@]}" update || die "apt-get update failed"
-	"${as_root[@]}" -y --no-install-recommends install "${list[@]}" >/dev/null ||
-		die "apt-get install failed: ${list[*]}"
+	log=$(mktemp)
+	# Its chatter matters only when it fails.
+	if ! "${as_root[@]}" update >"$log" 2>&1 ||
+		! "${as_root[@]}" -y --no-install-recommends install "${list[@]}" >>"$log" 2>&1; then
+		cat "$log" >&2
+		rm -f "$log"
+		die "apt-get could not install: ${list[*]}"
+	fi
+	rm -f "$log"
 }
 
 case ${1-} in
