@@ -176,10 +176,14 @@ two_mounts() {
 
 # ---- comparing ------------------------------------------------------------
 
-# Every name below DIR with everything that should be equal on both mounts.
-# Ends with NUL so that any name is fine.
+# Names that a mount keeps to itself.
+SCRATCH=(-name '*~' -o -name '.#*' -o -name '#*#' -o -name '*.sw[op]' -o -name '*.log' -o -name '*.tmp'
+	-o -name 4913 -o -name .terraform)
+
+# Every shared name below DIR with everything that should be equal on both
+# mounts. Ends with NUL so that any name is fine.
 list_tree() {
-	(cd "$1" && find . -mindepth 1 -printf '%p|%y|%m|%U|%G|%s|%T@|%C@|%i|%n|%l\0' | LC_ALL=C sort -z |
+	(cd "$1" && find . \( "${SCRATCH[@]}" \) -prune -o ! -path . -printf '%p|%y|%m|%U|%G|%s|%T@|%C@|%i|%n|%l\0' | LC_ALL=C sort -z |
 		sed -z 's/^\([^|]*|d|[^|]*|[^|]*|[^|]*|\)[^|]*/\1/')
 }
 
@@ -195,7 +199,7 @@ same_at_once() {
 	local f
 	while IFS= read -r -d '' f; do
 		cmp "$1/$f" "$2/$f" >&2 || fail "contents of $f differ on the other mount"
-	done < <(cd "$1" && find . -type f -readable -print0)
+	done < <(cd "$1" && find . \( "${SCRATCH[@]}" \) -prune -o -type f -print0)
 	same_eventually "$1" "$2"
 }
 
