@@ -12,8 +12,6 @@
 #include "core/scratch.h"
 #include "core/view.h"
 
-extern const struct icm_view_ops icm_shared_view_ops;
-
 #define COPY_CHUNK_BYTES ((size_t)256 << 10)
 
 static bool is_mixed(const struct icm_view *a, const struct icm_view *b)
@@ -378,6 +376,15 @@ static int check_copy(struct icm_handle *in, off_t off_in, struct icm_handle *ou
 	return 0;
 }
 
+/* What the kind can do better, if it can for these two. */
+static ssize_t copy_by_kind(struct icm_handle *in, off_t off_in, struct icm_handle *out,
+			    off_t off_out, size_t len, const struct icm_call *call)
+{
+	if (in->view->ops != out->view->ops || !in->view->ops->copy_range)
+		return -EOPNOTSUPP;
+	return in->view->ops->copy_range(in, off_in, out, off_out, len, call);
+}
+
 static ssize_t copy_by_buffer(struct icm_handle *in, off_t off_in, struct icm_handle *out,
 			      off_t off_out, size_t len, const struct icm_call *call)
 {
@@ -403,6 +410,7 @@ static ssize_t copy_by_buffer(struct icm_handle *in, off_t off_in, struct icm_ha
 ssize_t icm_fs_copy_range(struct icm_handle *in, off_t off_in, struct icm_handle *out,
 			  off_t off_out, size_t len, const struct icm_call *call)
 {
+	ssize_t n;
 	int r;
 
 	if (len > INT_MAX) /* what a system call gives at most */
@@ -410,8 +418,9 @@ ssize_t icm_fs_copy_range(struct icm_handle *in, off_t off_in, struct icm_handle
 	r = check_copy(in, off_in, out, off_out, call, &len);
 	if (r < 0 || len == 0)
 		return r;
-	if (in->view->ops == out->view->ops && in->view->ops->copy_range)
-		return in->view->ops->copy_range(in, off_in, out, off_out, len, call);
+	n = copy_by_kind(in, off_in, out, off_out, len, call);
+	if (n != -EOPNOTSUPP && n != -EXDEV)
+		return n;
 	return copy_by_buffer(in, off_in, out, off_out, len, call);
 }
 

@@ -13,6 +13,7 @@
 #define ICM_CORE_SCRATCH_H
 
 #include "core/fs.h"
+#include "core/lock.h"
 #include "core/view.h"
 
 struct icm_scratch;
@@ -35,7 +36,10 @@ void icm_scratch_set_ignore(struct icm_scratch *s, const char *text, size_t len)
 bool icm_scratch_match(struct icm_scratch *s, const char *path, bool is_dir);
 
 /* Operations in a *shared* directory, given by its path, on a scratch name in
- * it. Same results as the fs.h operations. */
+ * it. Same results as the fs.h operations. In a setgid directory the caller
+ * gives the directory's group (and, to mkdir, S_ISGID) by itself. A local
+ * directory that isn't scratch by its name stands for a shared one and isn't
+ * found here. */
 int icm_scratch_lookup(struct icm_scratch *s, const char *dir, const char *name,
                        struct icm_view **ret_view, struct stat *ret_st);
 int icm_scratch_create(struct icm_scratch *s, const struct icm_call *call, const char *dir,
@@ -67,7 +71,7 @@ void icm_scratch_dir_moved(struct icm_scratch *s, const char *from, const char *
 void icm_scratch_dir_removed(struct icm_scratch *s, const char *path);
 
 /* A scratch file that is being renamed to a shared name: a fresh read-only
- * descriptor and its attributes; and, once the shared name is published, the
+ * descriptor (-1 unless it is a regular file) and its attributes; and, once the shared name is published, the
  * removal of the local file, whose handles then get -ESTALE for writes and
  * whose view -ESTALE at open. */
 int icm_scratch_export(struct icm_scratch *s, const char *dir, const char *name, int *ret_fd,
@@ -80,7 +84,21 @@ int icm_scratch_import(struct icm_scratch *s, const char *dir, const char *name,
                        const struct stat *st, int (*fill)(int fd, void *userdata),
                        void *userdata);
 
-/* Path of a scratch view relative to the mount's root; fresh. */
+/* Path of a scratch view relative to the mount's root; fresh; NULL when it has
+ * no name any more. */
 char *icm_scratch_path(struct icm_view *view);
+
+/* Locks on scratch files stay in this mount (the table is in the volume's lock
+ * set): as icm_fs_lock and icm_fs_getlk, for a handle of this kind. They end by
+ * themselves at flush and release. */
+int icm_scratch_lock(struct icm_handle *h, const struct icm_lock_request *req,
+                     icm_lock_done_fn done, void *userdata, struct icm_lock_wait **ret_wait);
+void icm_scratch_getlk(struct icm_handle *h, const struct icm_lock_request *req,
+                       struct flock *lk);
+/* Every lock and waiter on a scratch file, for .icmfs/locks; `path` is NULL for
+ * a file without name. */
+typedef void (*icm_scratch_lock_fn)(void *userdata, const char *path, uint64_t ino,
+                                    const struct icm_lock_info *info);
+void icm_scratch_list_locks(struct icm_scratch *s, icm_scratch_lock_fn fn, void *userdata);
 
 #endif

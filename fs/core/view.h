@@ -74,6 +74,9 @@ struct icm_view_ops {
 	void (*free)(struct icm_view *view);
 };
 
+/* The kind that also does what concerns a shared and a scratch object at once. */
+extern const struct icm_view_ops icm_shared_view_ops;
+
 /* Embedded first by each kind. */
 struct icm_view {
 	const struct icm_view_ops *ops;
