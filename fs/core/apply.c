@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/apply.h"
+
+#include <string.h>
+
+#include "core/feed.h"
+#include "core/key.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+void icm_attr_broken(struct icm_attr *attr, const char *path)
+{
+	struct icm_sha256 sum = icm_sha256(path, strlen(path));
+	uint64_t ino;
+
+	memcpy(&ino, sum.bytes, sizeof(ino));
+	/* no type: no valid attr has none */
+	*attr = (struct icm_attr){ .ino = (ino & (ICM_INO_MAX - 1)) | ICM_INO_FIRST };
+}
+
+bool icm_attr_is_broken(const struct icm_attr *attr)
+{
+	return (attr->mode & S_IFMT) == 0;
+}
+
+void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, struct icm_news *news)
+{
+	dir->attr.mtime = dir->attr.ctime = time;
+	icm_news_inode(news, dir, false);
+}
+
+void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struct icm_attr *attr,
+                    struct icm_file *by, struct icm_news *news)
+{
+	bool contents = S_ISREG(attr->mode) &&
+	                (attr->size != inode->attr.size || attr->has_hash != inode->attr.has_hash ||
+	                 memcmp(&attr->hash, &inode->attr.hash, sizeof(attr->hash)) != 0);
+
+	if (&inode->attr != attr) {
+		icm_attr_clear(&inode->attr);
+		icm_attr_copy(&inode->attr, attr);
+	}
+	inode->published = true;
+	if (contents) {
+		inode->gen = ++vol->next_gen;
+		icm_file_new_version(vol, inode, by, news);
+	} else {
+		for (struct icm_file *f = inode->views; f; f = f->next) {
+			if (f->frozen || f == by)
+				continue;
+			f->version = icm_inode_version(inode);
+			icm_news_view(news, f, false);
+		}
+	}
+}
+
+void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_news *news)
+{
+	struct icm_inode *inode = name->inode;
+
+	/* a directory that went had nothing published in it, whatever we think */
+	for (struct icm_name *child = inode->first, *next; child; child = next) {
+		next = child->next;
+		if (child->inode->published)
+			icm_apply_remove(vol, child, news);
+	}
+	icm_inode_ref(inode);
+	if (S_ISREG(inode->attr.mode)) {
+		/* unpublished changes of it become a conflict copy there */
+		free(inode->last_path);
+		inode->last_path = icm_name_path(name);
+	}
+	icm_news_name(news, name->dir, name->text);
+	icm_tree_remove(&vol->tree, name);
+	icm_news_inode(news, inode, false);     /* link count, ctime */
+	icm_inode_unref(&vol->tree, inode);
+}
+
+struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+                                  const struct icm_attr *attr, struct icm_news *news)
+{
+	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
+	struct icm_inode *inode;
+	struct icm_attr copy;
+
+	if (name && !name->inode->published)
+		return NULL;    /* ours is published, or becomes a conflict copy, later */
+	if (name && name->inode->attr.ino == attr->ino &&
+	    (name->inode->attr.mode & S_IFMT) == (attr->mode & S_IFMT)) {
+		icm_apply_attr(vol, name->inode, attr, NULL, news);
+		return name;
+	}
+	if (name)
+		icm_apply_remove(vol, name, news);
+	inode = icm_tree_inode(&vol->tree, attr->ino);
+	if (inode && inode->names && !attr->linked) {
+		/* it had another name, which went by a change that is not here yet,
+		 * unless two files claim one number */
+		if (icm_inode_is_dir(inode) || !inode->published ||
+		    (inode->attr.mode & S_IFMT) != (attr->mode & S_IFMT)) {
+			ICM_AUTOFREE char *path = icm_inode_path(inode);
+
+			icm_log_err("'%s' and '%s' have the same inode number", text, path ? path : "?");
+			icm_attr_broken(&copy, text);
+			inode = icm_inode_new(&vol->tree, &copy);
+			name = icm_tree_add(&vol->tree, dir, text, inode);
+			icm_inode_unref(&vol->tree, inode);
+			return name;
+		}
+		icm_apply_remove(vol, inode->names, news);
+		inode = icm_tree_inode(&vol->tree, attr->ino);
+	}
+	if (inode) {
+		icm_inode_ref(inode);
+		icm_apply_attr(vol, inode, attr, NULL, news);
+	} else {
+		icm_attr_copy(&copy, attr);
+		inode = icm_inode_new(&vol->tree, &copy);
+		inode->published = true;
+		inode->gen = ++vol->next_gen;
+	}
+	name = icm_tree_add(&vol->tree, dir, text, inode);
+	icm_inode_unref(&vol->tree, inode);
+	icm_news_name(news, dir, text);
+	return name;
+}
+
+/* ---- feed records ---- */
+
+static bool is_newer(const struct icm_name *name, uint64_t index)
+{
+	uint64_t known = name->inode->attr.linked && name->inode->index > name->attr_index
+	                         ? name->inode->index : name->attr_index;
+
+	return known >= index;
+}
+
+static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
+                                struct icm_news *news)
+{
+	const char *base;
+	struct icm_inode *dir = *c->path ? icm_tree_parent(&vol->tree, c->path, &base) : NULL;
+	struct icm_name *name;
+
+	if (!c->has_attr)
+		return false;
+	if (!*c->path) {        /* the root's own attributes */
+		icm_apply_attr(vol, vol->tree.root, &c->attr, NULL, news);
+		vol->tree.root->names->attr_index = index;
+		return true;
+	}
+	if (!dir)
+		return icm_grave_has(vol, c->path, index);
+	name = icm_tree_find(&vol->tree, dir, base);
+	if (name && is_newer(name, index))
+		return true;
+	if (icm_grave_has(vol, c->path, index))
+		return true;
+	if (!name && c->op != ICM_CHANGE_CREATE)
+		return false;
+	name = icm_apply_upsert(vol, dir, base, &c->attr, news);
+	if (name && c->attr.linked) {
+		name->inode->index = index;
+	} else if (name) {
+		name->attr_index = index;
+		if (c->op != ICM_CHANGE_ATTR)
+			name->tree_index = index;
+	}
+	if (c->op == ICM_CHANGE_CREATE)
+		icm_apply_dir_time(dir, c->time, news);
+	return true;
+}
+
+static void count_names_left(struct icm_inode *inode, uint32_t left, uint64_t index,
+                             struct timespec time)
+{
+	inode->attr.ctime = time;
+	if (!inode->attr.linked)
+		return;
+	inode->attr.nlink = left;
+	inode->index = index;
+}
+
+static bool apply_remove_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
+                                struct icm_news *news)
+{
+	const char *base;
+	struct icm_inode *dir = icm_tree_parent(&vol->tree, c->path, &base);
+	struct icm_name *name = dir ? icm_tree_find(&vol->tree, dir, base) : NULL;
+
+	icm_grave_dig(vol, c->path, index);
+	if (!name || !name->inode->published || name->attr_index >= index)
+		return true;
+	count_names_left(name->inode, c->left, index, c->time);
+	icm_apply_remove(vol, name, news);
+	icm_apply_dir_time(dir, c->time, news);
+	return true;
+}
+
+static bool apply_rename_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
+                                struct icm_news *news)
+{
+	const char *from_base, *to_base;
+	struct icm_inode *from = icm_tree_parent(&vol->tree, c->path, &from_base);
+	struct icm_inode *to = c->to ? icm_tree_parent(&vol->tree, c->to, &to_base) : NULL;
+	struct icm_name *name = from ? icm_tree_find(&vol->tree, from, from_base) : NULL;
+	struct icm_name *old = to ? icm_tree_find(&vol->tree, to, to_base) : NULL;
+
+	icm_grave_dig(vol, c->path, index);
+	if (old && old->attr_index >= index)
+		return true;
+	if (!name || !to || name->attr_index >= index || !c->has_attr ||
+	    (old && !old->inode->published))
+		return false;
+	if (old) {
+		count_names_left(old->inode, c->left, index, c->time);
+		icm_apply_remove(vol, old, news);
+	}
+	icm_news_name(news, from, from_base);
+	name = icm_tree_move(&vol->tree, name, to, to_base);
+	icm_news_name(news, to, to_base);
+	name->attr_index = name->tree_index = index;
+	icm_apply_attr(vol, name->inode, &c->attr, NULL, news);
+	if (name->inode->attr.linked)
+		name->inode->index = index;
+	if (icm_inode_is_dir(name->inode))
+		icm_tree_set_indexes_below(name->inode, index);
+	icm_apply_dir_time(from, c->time, news);
+	icm_apply_dir_time(to, c->time, news);
+	return true;
+}
+
+/* volume->lock held. Also for own exchanges. */
+static void swap_names(struct icm_volume *vol, struct icm_name *a, struct icm_name *b,
+                       uint64_t index, struct icm_news *news)
+{
+	struct icm_inode *a_inode = icm_inode_ref(a->inode), *b_inode = icm_inode_ref(b->inode);
+	struct icm_inode *a_dir = icm_inode_ref(a->dir), *b_dir = icm_inode_ref(b->dir);
+	ICM_AUTOFREE char *a_text = icm_xstrdup(a->text);
+	ICM_AUTOFREE char *b_text = icm_xstrdup(b->text);
+
+	icm_news_name(news, a_dir, a_text);
+	icm_news_name(news, b_dir, b_text);
+	icm_tree_remove(&vol->tree, a);
+	icm_tree_remove(&vol->tree, b);
+	a = icm_tree_add(&vol->tree, a_dir, a_text, b_inode);
+	b = icm_tree_add(&vol->tree, b_dir, b_text, a_inode);
+	a->attr_index = a->tree_index = b->attr_index = b->tree_index = index;
+	if (icm_inode_is_dir(a_inode))
+		icm_tree_set_indexes_below(a_inode, index);
+	if (icm_inode_is_dir(b_inode))
+		icm_tree_set_indexes_below(b_inode, index);
+	icm_inode_unref(&vol->tree, a_inode);
+	icm_inode_unref(&vol->tree, b_inode);
+	icm_inode_unref(&vol->tree, a_dir);
+	icm_inode_unref(&vol->tree, b_dir);
+}
+
+void icm_apply_exchange(struct icm_volume *vol, struct icm_name *a, struct icm_name *b,
+                        uint64_t index, struct timespec time, struct icm_news *news)
+{
+	a->inode->attr.ctime = b->inode->attr.ctime = time;
+	icm_news_inode(news, a->inode, false);
+	icm_news_inode(news, b->inode, false);
+	icm_apply_dir_time(a->dir, time, news);
+	icm_apply_dir_time(b->dir, time, news);
+	swap_names(vol, a, b, index, news);
+}
+
+static bool apply_exchange_change(struct icm_volume *vol, const struct icm_change *c,
+                                  uint64_t index, struct icm_news *news)
+{
+	struct icm_name *a = icm_tree_walk(&vol->tree, c->path);
+	struct icm_name *b = c->to ? icm_tree_walk(&vol->tree, c->to) : NULL;
+
+	if (!a || !b || !a->dir || !b->dir)
+		return false;
+	if (a->attr_index >= index || b->attr_index >= index)
+		return a->attr_index >= index && b->attr_index >= index;
+	icm_apply_exchange(vol, a, b, index, c->time, news);
+	return true;
+}
+
+static bool apply_link_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
+                              struct icm_news *news)
+{
+	const char *base;
+	struct icm_name *name = icm_tree_walk(&vol->tree, c->path);
+	struct icm_inode *dir = c->to ? icm_tree_parent(&vol->tree, c->to, &base) : NULL;
+	struct icm_name *old = dir ? icm_tree_find(&vol->tree, dir, base) : NULL;
+
+	if (old && old->attr_index >= index)
+		return true;
+	if (!name || !dir || old || !c->has_attr)
+		return false;
+	if (!name->inode->attr.linked)
+		name->attr_index = name->tree_index = index;
+	icm_apply_attr(vol, name->inode, &c->attr, NULL, news);
+	name->inode->index = index;
+	name = icm_tree_add(&vol->tree, dir, base, name->inode);
+	name->attr_index = name->tree_index = index;
+	icm_news_name(news, dir, base);
+	icm_apply_dir_time(dir, c->time, news);
+	return true;
+}
+
+static bool apply_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
+                         struct icm_news *news)
+{
+	switch (c->op) {
+	case ICM_CHANGE_CREATE:
+	case ICM_CHANGE_WRITE:
+	case ICM_CHANGE_ATTR:
+		return apply_upsert_change(vol, c, index, news);
+	case ICM_CHANGE_REMOVE:
+		return apply_remove_change(vol, c, index, news);
+	case ICM_CHANGE_RENAME:
+		return apply_rename_change(vol, c, index, news);
+	case ICM_CHANGE_EXCHANGE:
+		return apply_exchange_change(vol, c, index, news);
+	case ICM_CHANGE_LINK:
+		return apply_link_change(vol, c, index, news);
+	}
+	return false;
+}
+
+static void send_event(struct icm_volume *vol, const struct icm_change *c)
+{
+	bool is_dir = c->has_attr && S_ISDIR(c->attr.mode);
+	struct icm_event ev = { .path = c->path, .to_path = c->to, .is_dir = is_dir };
+
+	switch (c->op) {
+	case ICM_CHANGE_CREATE:
+		ev.type = is_dir ? ICM_EVENT_MKDIR : ICM_EVENT_CREATE;
+		break;
+	case ICM_CHANGE_LINK:
+		ev.type = ICM_EVENT_CREATE;
+		ev.path = c->to;
+		ev.to_path = NULL;
+		break;
+	case ICM_CHANGE_WRITE:
+	case ICM_CHANGE_EXCHANGE:
+		ev.type = ICM_EVENT_MODIFY;
+		break;
+	case ICM_CHANGE_ATTR:
+		ev.type = ICM_EVENT_ATTRIB;
+		break;
+	case ICM_CHANGE_REMOVE:
+		ev.type = is_dir ? ICM_EVENT_RMDIR : ICM_EVENT_DELETE;
+		break;
+	case ICM_CHANGE_RENAME:
+		ev.type = ICM_EVENT_MOVE;
+		break;
+	}
+	vol->notify.event(vol->notify_data, &ev);
+}
+
+bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec, uint64_t index)
+{
+	struct icm_news news = { 0 };
+	bool fits = true;
+
+	pthread_mutex_lock(&vol->lock);
+	for (size_t i = 0; i < rec->n_changes; i++)
+		fits = apply_change(vol, &rec->changes[i], index, &news) && fits;
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+	for (size_t i = 0; vol->notify.event && i < rec->n_changes; i++)
+		send_event(vol, &rec->changes[i]);
+	return fits;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ * The change feed: brings the tree copy up to the store, tells the kernel what
+ * to forget, and moves old records to the log. */
+#ifndef ICM_CORE_FEED_H
+#define ICM_CORE_FEED_H
+
+#include "core/shared.h"
+
+/* Makes an empty deployment where there is none and `create`; checks the format. */
+int icm_feed_open_deployment(struct icm_volume *vol, bool create, char **ret_error) ICM_MUST_CHECK;
+/* Reads the whole tree. At start, and when the feed doesn't reach back far enough. */
+int icm_feed_list(struct icm_volume *vol) ICM_MUST_CHECK;
+/* Applies all records up to the store's present state. */
+int icm_feed_catch_up(struct icm_volume *vol) ICM_MUST_CHECK;
+/* The thread that watches; started last, ended first. */
+int icm_feed_start(struct icm_volume *vol) ICM_MUST_CHECK;
+void icm_feed_stop(struct icm_volume *vol);
+
+/* A name's removal at an index; volume->lock held. */
+void icm_grave_dig(struct icm_volume *vol, const char *path, uint64_t index);
+/* Whether `path` was removed after `index`; volume->lock held. */
+bool icm_grave_has(struct icm_volume *vol, const char *path, uint64_t index);
+/* The own commit `index` is in the tree; volume->lock held. */
+void icm_feed_own_commit(struct icm_volume *vol, uint64_t index);
+/* One name as read from the store (attr NULL: absent there): updates the tree;
+ * volume->lock held. Returns false when the tree must be listed anew. */
+bool icm_feed_apply_name(struct icm_volume *vol, struct icm_inode *dir, const char *name,
+                         const struct icm_attr *attr, uint64_t attr_index, uint64_t tree_index,
+                         struct icm_news *news);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT
+ * Views of shared objects: finding, versions, and what the kernel must hear. */
+#include <string.h>
+
+#include "core/shared.h"
+#include "util/clock.h"
+
+/* How long a reader of an old version may go on reading it undisturbed before
+ * its view follows to the newest one. */
+#define FREEZE_NS (5 * ICM_NS_PER_S)
+
+/* ---- contents ---- */
+
+struct icm_content *icm_content_new(const void *bytes, size_t len)
+{
+	struct icm_content *c = icm_xmalloc(sizeof(*c) + len);
+
+	atomic_init(&c->refs, 1);
+	c->len = len;
+	if (len)
+		memcpy(c->bytes, bytes, len);
+	return c;
+}
+
+struct icm_content *icm_content_ref(struct icm_content *c)
+{
+	if (c)
+		atomic_fetch_add(&c->refs, 1);
+	return c;
+}
+
+struct icm_content *icm_content_unref(struct icm_content *c)
+{
+	if (c && atomic_fetch_sub(&c->refs, 1) == 1)
+		free(c);
+	return NULL;
+}
+
+/* ---- views ---- */
+
+struct icm_version icm_inode_version(const struct icm_inode *inode)
+{
+	return (struct icm_version){ .gen = inode->gen,
+		                     .size = inode->attr.size,
+		                     .mtime = inode->attr.mtime,
+		                     .ctime = inode->attr.ctime,
+		                     .has_hash = inode->attr.has_hash,
+		                     .hash = inode->attr.hash };
+}
+
+struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode)
+{
+	struct icm_file *f;
+
+	for (f = inode->views; f; f = f->next)
+		if (!f->frozen && !f->conflict && icm_view_tryref(&f->view))
+			return f;
+	f = icm_xcalloc(1, sizeof(*f));
+	icm_view_init(&f->view, &icm_shared_view_ops, vol, inode->attr.ino, inode->attr.mode);
+	f->inode = icm_inode_ref(inode);
+	pthread_mutex_init(&f->commit, NULL);
+	pthread_mutex_init(&f->io, NULL);
+	f->version = icm_inode_version(inode);
+	f->next = inode->views;
+	inode->views = f;
+	return f;
+}
+
+void icm_shared_free(struct icm_view *view)
+{
+	struct icm_file *f = icm_file_of(view);
+	struct icm_volume *vol = view->vol;
+	struct icm_file **at;
+
+	pthread_mutex_lock(&vol->lock);
+	at = &f->inode->views;
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	if (f->frozen)
+		vol->n_frozen--;
+	if (!f->inode->views)
+		f->inode->locks = icm_lock_table_free(f->inode->locks);
+	icm_inode_unref(&vol->tree, f->inode);
+	pthread_mutex_unlock(&vol->lock);
+	icm_data_free(f->data);
+	icm_content_unref(f->base);
+	pthread_mutex_destroy(&f->io);
+	pthread_mutex_destroy(&f->commit);
+	free(f);
+}
+
+static struct timespec later(struct timespec a, struct timespec b)
+{
+	return icm_timespec_cmp(a, b) < 0 ? b : a;
+}
+
+void icm_file_stat(struct icm_volume *vol, struct icm_file *f, struct stat *st)
+{
+	const struct icm_inode *inode = f->inode;
+	const struct icm_attr *a = &inode->attr;
+	uint64_t size = S_ISREG(a->mode) ? f->version.size : a->size;
+	struct timespec mtime = S_ISREG(a->mode) ? f->version.mtime : a->mtime;
+	struct timespec atime = a->atime, ctime = a->ctime;
+
+	(void)vol;
+	if (f->dirty) {
+		size = f->dirty_size;
+		mtime = f->times_set ? f->set_mtime : f->dirty_time;
+		if (f->times_set)
+			atime = f->set_atime;
+		ctime = later(ctime, f->dirty_time);
+	}
+	if (S_ISDIR(a->mode))
+		size = 4096;
+	*st = (struct stat){
+		.st_ino = f->view.ino,
+		.st_mode = a->mode,
+		.st_nlink = icm_inode_nlink(inode),
+		.st_uid = a->uid,
+		.st_gid = a->gid,
+		.st_rdev = a->rdev,
+		.st_size = (off_t)size,
+		.st_blksize = 4096,
+		.st_blocks = (blkcnt_t)((size + 511) / 512),
+		.st_atim = atime,
+		.st_mtim = mtime,
+		.st_ctim = ctime,
+	};
+}
+
+/* ---- news ---- */
+
+static void add_news(struct icm_news *n, struct icm_file *f, int what, const char *name)
+{
+	if (!icm_view_tryref(&f->view))
+		return;         /* nobody knows it any more */
+	if (n->n == n->cap) {
+		n->cap = n->cap ? n->cap * 2 : 8;
+		n->v = icm_xrealloc(n->v, n->cap * sizeof(*n->v));
+	}
+	n->v[n->n++] = (struct icm_news_item){ .what = what, .view = &f->view,
+		                               .name = name ? icm_xstrdup(name) : NULL };
+}
+
+void icm_news_view(struct icm_news *n, struct icm_file *f, bool data)
+{
+	add_news(n, f, data ? ICM_NEWS_DATA : ICM_NEWS_ATTR, NULL);
+}
+
+void icm_news_inode(struct icm_news *n, struct icm_inode *inode, bool data)
+{
+	for (struct icm_file *f = inode->views; f; f = f->next)
+		icm_news_view(n, f, data);
+}
+
+void icm_news_name(struct icm_news *n, struct icm_inode *dir, const char *name)
+{
+	for (struct icm_file *f = dir->views; f; f = f->next)
+		add_news(n, f, ICM_NEWS_NAME, name);
+}
+
+void icm_news_tell(struct icm_volume *vol, struct icm_news *n)
+{
+	const struct icm_notify *to = &vol->notify;
+
+	for (size_t i = 0; i < n->n; i++) {
+		struct icm_news_item *item = &n->v[i];
+
+		if (item->what == ICM_NEWS_DATA && to->inval_data)
+			to->inval_data(vol->notify_data, item->view);
+		else if (item->what == ICM_NEWS_ATTR && to->attr_changed)
+			to->attr_changed(vol->notify_data, item->view);
+		else if (item->what == ICM_NEWS_NAME && to->expire_name)
+			to->expire_name(vol->notify_data, item->view, item->name);
+		free(item->name);
+		icm_fs_forget(item->view, 1);
+	}
+	free(n->v);
+	*n = (struct icm_news){ 0 };
+}
+
+/* ---- versions ---- */
+
+/* The view shows the newest version from now on; what it has cached of another
+ * one is recognised by its generation. */
+static void follow(struct icm_volume *vol, struct icm_file *f, struct icm_news *news)
+{
+	if (f->frozen)
+		vol->n_frozen--;
+	f->frozen = false;
+	f->version = icm_inode_version(f->inode);
+	icm_news_view(news, f, true);
+}
+
+void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struct icm_file *by,
+                          struct icm_news *news)
+{
+	bool froze = false;
+
+	for (struct icm_file *f = inode->views; f; f = f->next) {
+		if (f == by || f->dirty) {
+			if (f == by)
+				f->version = icm_inode_version(inode);
+			continue;       /* a dirty one finds out when it is published */
+		}
+		if (!f->n_handles) {
+			follow(vol, f, news);
+		} else if (!f->frozen) {
+			f->frozen = froze = true;
+			f->frozen_ns = icm_now_ns();
+			vol->n_frozen++;
+		}
+	}
+	for (struct icm_name *name = inode->names; froze && name; name = name->alias)
+		icm_news_name(news, name->dir, name->text);
+}
+
+void icm_file_thaw(struct icm_volume *vol, struct icm_file *f, struct icm_news *news)
+{
+	if (f->frozen && !f->dirty)
+		follow(vol, f, news);
+}
+
+int64_t icm_file_thaw_old(struct icm_volume *vol)
+{
+	int64_t now = icm_now_ns(), next = 0;
+	struct icm_news news = { 0 };
+
+	pthread_mutex_lock(&vol->lock);
+	if (vol->n_frozen) {
+		icm_map_for_each(&vol->tree.inodes, i, node) {
+			struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
+
+			for (struct icm_file *f = inode->views; f; f = f->next) {
+				int64_t left = f->frozen_ns + FREEZE_NS - now;
+
+				if (!f->frozen || f->dirty)
+					continue;
+				if (left <= 0)
+					follow(vol, f, &news);
+				else if (!next || left < next)
+					next = left;
+			}
+		}
+	}
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+	return next;
+}
+
+void icm_file_drop_cache(struct icm_file *f)
+{
+	if (f->base && f->base->len > ICM_CONTENT_KEEP)
+		f->base = icm_content_unref(f->base);
+	if (f->data && !f->data_is_work)
+		f->data = icm_data_free(f->data);
+}

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/names.h"
+
+#include <string.h>
+
+#include "core/apply.h"
+#include "core/feed.h"
+#include "core/key.h"
+#include "util/log.h"
+
+/* ---- asking the store ---- */
+
+void icm_fetched_clear(struct icm_fetched *f)
+{
+	icm_attr_clear(&f->attr);
+	*f = (struct icm_fetched){ 0 };
+}
+
+static int fetch_inode(struct icm_volume *vol, uint64_t ino, struct icm_fetched *ret)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOFREE char *key = icm_key_inode(ino);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	struct icm_inode_value value;
+	int r = icm_backend_get(vol->be, &ctx, key, &e);
+
+	if (r < 0)
+		return r == -ENOENT ? -EIO : r;
+	if (icm_inode_value_decode(e.value, e.len, &value) < 0)
+		return -EIO;
+	if (value.has_record)
+		icm_record_clear(&value.record);
+	icm_attr_clear(&ret->attr);
+	ret->attr = value.attr;
+	ret->attr.linked = true;
+	ret->inode_index = e.modify_index;
+	return 0;
+}
+
+static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOFREE char *key = icm_key_attr(path);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	int r = icm_backend_get(vol->be, &ctx, key, &e);
+
+	*ret = (struct icm_fetched){ 0 };
+	if (r < 0)
+		return r;
+	ret->attr_index = e.modify_index;
+	if (icm_attr_decode(e.value, e.len, &ret->attr) < 0) {
+		icm_log_err("'%s' has damaged attributes and can't be used", path);
+		icm_attr_broken(&ret->attr, path);
+		return 0;
+	}
+	if (!ret->attr.linked)
+		return 0;
+	r = fetch_inode(vol, ret->attr.ino, ret);
+	if (r == -EIO) {
+		icm_log_err("'%s' refers to a damaged inode record and can't be used", path);
+		icm_attr_clear(&ret->attr);
+		icm_attr_broken(&ret->attr, path);
+		r = 0;
+	}
+	return r;
+}
+
+int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
+                   struct icm_fetched *ret)
+{
+	ICM_AUTOFREE char *dir_path = NULL;
+	ICM_AUTOFREE char *path = NULL;
+
+	pthread_mutex_lock(&vol->lock);
+	dir_path = icm_inode_path(dir);
+	pthread_mutex_unlock(&vol->lock);
+	if (!dir_path)
+		return -ENOENT;
+	path = icm_path_join(dir_path, name);
+	return fetch_path(vol, path, ret);
+}
+
+struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir,
+                                   const char *text, const struct icm_fetched *there,
+                                   struct icm_news *news)
+{
+	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
+
+	if (!there) {
+		if (name && name->inode->published)
+			icm_apply_remove(vol, name, news);
+		return NULL;
+	}
+	if (!dir->names)
+		return NULL;
+	if (name && name->attr_index >= there->attr_index &&
+	    (!there->attr.linked || name->inode->index >= there->inode_index))
+		return name;
+	name = icm_apply_upsert(vol, dir, text, &there->attr, news);
+	if (!name)
+		return NULL;
+	if (name->attr_index != there->attr_index) {
+		name->attr_index = there->attr_index;
+		name->tree_index = 0;
+	}
+	if (there->attr.linked)
+		name->inode->index = there->inode_index;
+	return name;
+}
+
+/* The tree still has the object under another name: a rename that we haven't
+ * heard of. volume->lock held. */
+static bool has_moved(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+                      const struct icm_fetched *there)
+{
+	struct icm_inode *inode = icm_tree_inode(&vol->tree, there->attr.ino);
+	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
+
+	return inode && inode->names && !there->attr.linked && (!name || name->inode != inode);
+}
+
+int icm_name_place(struct icm_volume *vol, struct icm_inode *dir, const char *name,
+                   const struct icm_fetched *there)
+{
+	struct icm_news news = { 0 };
+	bool moved;
+
+	pthread_mutex_lock(&vol->lock);
+	moved = there && has_moved(vol, dir, name, there);
+	pthread_mutex_unlock(&vol->lock);
+	if (moved) {
+		int r = icm_feed_catch_up(vol);
+
+		if (r < 0)
+			return r;
+	}
+	pthread_mutex_lock(&vol->lock);
+	icm_fetched_apply(vol, dir, name, there, &news);
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+	return 0;
+}
+
+int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name)
+{
+	__attribute__((cleanup(icm_fetched_clear))) struct icm_fetched there = { 0 };
+	int r = icm_name_fetch(vol, dir, name, &there);
+
+	int placed = 0;
+
+	if (r == 0 || r == -ENOENT)
+		placed = icm_name_place(vol, dir, name, r == 0 ? &there : NULL);
+	return placed < 0 ? placed : r;
+}
+
+static int refresh_root(struct icm_volume *vol)
+{
+	__attribute__((cleanup(icm_fetched_clear))) struct icm_fetched there = { 0 };
+	struct icm_news news = { 0 };
+	int r = fetch_path(vol, "", &there);
+
+	if (r < 0 || icm_attr_is_broken(&there.attr))
+		return r == -ENOENT ? -EIO : r;
+	pthread_mutex_lock(&vol->lock);
+	if (there.attr_index > vol->tree.root->names->attr_index) {
+		there.attr.mtime = vol->tree.root->attr.mtime;
+		icm_apply_attr(vol, vol->tree.root, &there.attr, NULL, &news);
+		vol->tree.root->names->attr_index = there.attr_index;
+	}
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+	return 0;
+}
+
+int icm_dir_refresh(struct icm_volume *vol, struct icm_inode *dir)
+{
+	struct icm_inode *parent = NULL;
+	ICM_AUTOFREE char *text = NULL;
+	int r;
+
+	pthread_mutex_lock(&vol->lock);
+	if (dir->names && dir->names->dir) {
+		parent = icm_inode_ref(dir->names->dir);
+		text = icm_xstrdup(dir->names->text);
+	}
+	pthread_mutex_unlock(&vol->lock);
+	if (!parent)
+		return dir == vol->tree.root ? refresh_root(vol) : -ENOENT;
+	r = icm_name_refresh(vol, parent, text);
+	pthread_mutex_lock(&vol->lock);
+	icm_inode_unref(&vol->tree, parent);
+	pthread_mutex_unlock(&vol->lock);
+	return r;
+}
+
+/* ---- places ---- */
+
+int icm_place_take(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+                   struct icm_place *p)
+{
+	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
+
+	*p = (struct icm_place){ .dir = icm_inode_path(dir), .name = name };
+	if (!p->dir)
+		return -ENOENT;
+	p->path = icm_path_join(p->dir, text);
+	if (strlen(p->path) > ICM_PATH_MAX)
+		return -ENAMETOOLONG;
+	p->dir_attr_index = dir->names->attr_index;
+	if (!name)
+		return 0;
+	p->exists = true;
+	p->inode = icm_inode_ref(name->inode);
+	icm_attr_copy(&p->attr, &name->inode->attr);
+	p->published = name->inode->published;
+	p->attr_index = name->attr_index;
+	p->tree_index = name->tree_index;
+	p->inode_index = name->inode->index;
+	return 0;
+}
+
+void icm_place_clear(struct icm_volume *vol, struct icm_place *p)
+{
+	if (p->inode) {
+		pthread_mutex_lock(&vol->lock);
+		icm_inode_unref(&vol->tree, p->inode);
+		pthread_mutex_unlock(&vol->lock);
+	}
+	icm_attr_clear(&p->attr);
+	free(p->dir);
+	free(p->path);
+	*p = (struct icm_place){ 0 };
+}
+
+/* ---- contents that move ---- */
+
+void icm_moved_clear(struct icm_moved *m)
+{
+	free(m->value);
+	icm_content_unref(m->plain);
+	if (m->has_record)
+		icm_record_clear(&m->record);
+	*m = (struct icm_moved){ 0 };
+}
+
+/* What the history is to keep; damaged contents are not kept. */
+static void note_contents(const struct icm_place *p, const struct icm_entry *e,
+                          struct icm_moved *m)
+{
+	if (e->flags == ICM_FLAGS_PLAIN) {
+		m->plain = icm_content_new(e->value, e->len);
+	} else if (icm_record_decode(e->value, e->len, &m->record) == 0) {
+		m->has_record = true;
+	} else {
+		icm_log_err("'%s' has a damaged record", p->path);
+	}
+}
+
+int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm_moved *m)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOFREE char *key = icm_key_tree(p->path);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	struct icm_sha256 sum;
+	int r;
+
+	*m = (struct icm_moved){ .directory = S_ISDIR(p->attr.mode) };
+	if (m->directory)
+		return 0;
+	r = icm_backend_get(vol->be, &ctx, key, &e);
+	if (r == -ENOENT)       /* damaged or moved: the checks of the transaction tell */
+		return 0;
+	if (r < 0)
+		return r;
+	m->flags = e.flags;
+	m->tree_index = e.modify_index;
+	m->len = e.len;
+	sum = icm_sha256(e.value, e.len);
+	if (S_ISREG(p->attr.mode) && !p->attr.linked && p->attr.has_hash &&
+	    memcmp(&sum, &p->attr.hash, sizeof(sum)) == 0)
+		note_contents(p, &e, m);
+	m->value = ICM_STEAL(&e.value);
+	return 0;
+}
+
+/* A change of a linked file's attributes: `links` more or less, a new ctime. Its
+ * contents stay in the value, so that it is read; a failure to do so makes the
+ * transaction fail, and the caller look again. */
+void icm_part_touch_inode(struct icm_volume *vol, struct icm_part *part,
+                          const struct icm_place *p, int links, struct timespec now)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOFREE char *key = icm_key_inode(p->attr.ino);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	struct icm_inode_value v;
+	size_t len;
+	char *json;
+
+	if (links < 0 && p->attr.nlink <= 1) {
+		icm_part_check_index(part, icm_xstrdup(key), p->inode_index);
+		icm_part_delete(part, icm_xstrdup(key));
+		return;
+	}
+	if (icm_backend_get(vol->be, &ctx, key, &e) < 0 || e.modify_index != p->inode_index ||
+	    icm_inode_value_decode(e.value, e.len, &v) < 0) {
+		icm_part_check_index(part, icm_xstrdup(key), 0);
+		return;
+	}
+	v.attr.nlink = (uint32_t)((int64_t)v.attr.nlink + links);
+	v.attr.ctime = now;
+	icm_random_id(v.attr.id);
+	json = icm_inode_value_encode(&v, &len);
+	icm_inode_value_clear(&v);
+	icm_part_cas(part, icm_xstrdup(key), p->inode_index, json, len, 0);
+}
+
+void icm_part_remove_name(struct icm_volume *vol, struct icm_part *part,
+                          const struct icm_place *p, const struct icm_moved *m, bool replaced,
+                          struct timespec now, uint32_t *left)
+{
+	*left = 0;
+	if (!replaced) {
+		icm_part_check_index(part, icm_key_attr(p->path), p->attr_index);
+		icm_part_delete(part, icm_key_attr(p->path));
+		icm_part_delete_cas(part, icm_key_tree(p->path), m->tree_index);
+	}
+	if (p->attr.linked) {
+		*left = p->attr.nlink ? p->attr.nlink - 1 : 0;
+		icm_part_touch_inode(vol, part, p, -1, now);
+	} else if (m->plain || m->has_record) {
+		icm_part_history(vol, part, p->path, m->tree_index, &p->attr, m->plain,
+		                 m->plain ? NULL : &m->record, now);
+	}
+}
+
+void icm_name_removed(struct icm_volume *vol, struct icm_name *name, uint64_t index,
+                      struct timespec now)
+{
+	struct icm_inode *inode = name->inode;
+
+	inode->attr.ctime = now;
+	if (inode->attr.linked) {
+		if (inode->attr.nlink)
+			inode->attr.nlink--;
+		inode->index = index;
+	}
+	icm_tree_remove(&vol->tree, name);
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT
+ * Inside the core: the volume's state, and the views and handles of shared
+ * objects (those in the store).
+ *
+ * Lock order, outermost first:
+ *   volume->claim_locks        one lock call of an inode at a time; held over store calls
+ *   file->commit       one publication of a file at a time; held over store calls
+ *   file->io           contents of a view; may be held over a fetch from the store
+ *   volume->feed_lock  one catch-up at a time; held over store calls
+ *   volume->lock       the tree, facts of inodes, lists of views; short, no I/O
+ *   commits.lock, lease.lock      inside their modules; short, no I/O
+ * Two files' locks are never held at once. No driver call, no notification and
+ * no reply under volume->lock. */
+#ifndef ICM_CORE_SHARED_H
+#define ICM_CORE_SHARED_H
+
+#include <pthread.h>
+
+#include "backends/backend.h"
+#include "core/data.h"
+#include "core/lock.h"
+#include "core/scratch.h"
+#include "core/tree.h"
+#include "core/view.h"
+#include "core/volume.h"
+
+#define ICM_CONFLICT_TRIES   16         /* a name that changes each time we look */
+#define ICM_CONTENT_KEEP     ((size_t)4 << 10)  /* contents kept in memory without a handle */
+
+/* Contents of a plain file, immutable, shared. */
+struct icm_content {
+	atomic_uint refs;
+	size_t len;
+	char bytes[];
+};
+struct icm_content *icm_content_new(const void *bytes, size_t len);
+struct icm_content *icm_content_ref(struct icm_content *c);
+struct icm_content *icm_content_unref(struct icm_content *c);   /* takes NULL, returns NULL */
+
+/* Which contents a view shows. */
+struct icm_version {
+	uint64_t gen;                   /* the inode's generation; 0 = none in the store */
+	uint64_t size;
+	struct timespec mtime, ctime;
+	bool has_hash;
+	struct icm_sha256 hash;
+};
+
+/* The view of a shared object. `io` protects what is named under it, the
+ * volume's lock the rest. */
+struct icm_file {
+	struct icm_view view;
+	struct icm_inode *inode;        /* referenced; constant */
+	struct icm_file *next;          /* further views of the inode */
+	pthread_mutex_t commit;
+	pthread_mutex_t io;
+
+	/* under volume->lock */
+	bool frozen;                    /* stays at `version` although a newer one exists */
+	int64_t frozen_ns;              /* when it was frozen, or last read since */
+	struct icm_version version;     /* contents that this view shows when it isn't dirty */
+	uint64_t pages_gen;             /* version whose pages the kernel may hold */
+	unsigned n_handles;
+	unsigned n_writers;
+	bool dirty;                     /* has something to publish */
+	bool written;                   /* … and a flush should publish it */
+	bool append_only;               /* all changes since the base were O_APPEND writes */
+	bool conflict;                  /* a conflict copy took the bytes: handles get -ESTALE */
+	uint64_t base_size;             /* size of the base when it became dirty */
+	uint64_t dirty_size;            /* size while dirty, for stat without `io` */
+	struct timespec dirty_time;     /* of the last change */
+	bool times_set;                 /* utimensat on a dirty file: published with it */
+	struct timespec set_atime, set_mtime;
+	uint64_t changes;               /* counts writes, to see those during a publication */
+
+	/* under io */
+	struct icm_data *data;          /* working copy, or large contents being read */
+	bool data_is_work;              /* `data` has changes; else a cache of `version` */
+	uint64_t data_gen;              /* version of a cache */
+	struct icm_content *base;       /* plain contents of version base_gen, or NULL */
+	uint64_t base_gen;
+};
+
+struct icm_file_handle {
+	struct icm_handle h;
+	pid_t opener;                   /* process that opened it */
+	bool lost;                      /* held locks when the lease was lost: -EIO */
+};
+
+struct icm_dir_item {
+	uint64_t cookie;
+	uint64_t ino;
+	mode_t type;
+	char *name;                     /* owned */
+};
+
+struct icm_dir_handle {
+	struct icm_handle h;
+	pthread_mutex_t lock;
+	bool filled;
+	struct icm_dir_item *items;     /* owned; by cookie */
+	size_t n, cap;
+};
+
+/* A removed name, so that the late result of an older change doesn't bring it back. */
+struct icm_grave {
+	char *path;
+	uint64_t index;
+	int64_t when_ns;
+};
+#define ICM_GRAVES 256
+
+#define ICM_CLAIM_LOCKS 16
+
+struct icm_commits;     /* commit.c */
+struct icm_lease_keeper;        /* lease.c */
+
+struct icm_error_note {
+	struct timespec time;
+	char *path;
+	char *text;
+};
+#define ICM_ERROR_NOTES 16
+
+struct icm_volume {
+	struct icm_backend *be;         /* owned; set by open */
+	char *mountpoint, *work_dir, *scratch_dir, *scratch_patterns;   /* owned; constant */
+	char *host, *user, *boot_id;    /* owned; constant; for records */
+	uid_t uid;
+	gid_t gid;
+	bool read_only, cached, create;
+	uint32_t timeout_ms, ttl_ms;
+	struct icm_notify notify;       /* set before start */
+	void *notify_data;
+	struct icm_scratch *scratch;    /* owned; may be NULL */
+	struct icm_lock_set *lock_set;  /* owned */
+	struct icm_view *control;       /* referenced */
+	struct icm_file *root_view;     /* referenced */
+	struct icm_inode *lock_inode;   /* referenced; .icmfs/lock for the lock code */
+	struct icm_file *lock_file;     /* referenced; its view */
+
+	pthread_mutex_t lock;
+	struct icm_tree tree;
+	struct icm_grave graves[ICM_GRAVES];    /* ring */
+	size_t next_grave;
+	uint64_t position;              /* everything in the feed up to here is in the tree */
+	uint64_t meta_index;
+	bool resync_wanted;             /* the tree may differ from the store: list anew */
+	unsigned n_frozen;
+	uint64_t next_gen;              /* for generations of contents */
+	struct icm_error_note errors[ICM_ERROR_NOTES];  /* ring */
+	size_t next_error;
+	bool reachable;
+
+	pthread_mutex_t feed_lock;
+	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS];   /* by inode number (lock-claim.c) */
+	struct icm_commits *commits;    /* owned */
+	struct icm_lease_keeper *lease; /* owned */
+	pthread_t watcher;
+	bool started;
+	atomic_bool stopping;
+};
+
+extern const struct icm_view_ops icm_shared_view_ops;
+
+static inline struct icm_file *icm_file_of(struct icm_view *view)
+{
+	return ICM_CONTAINER(view, struct icm_file, view);
+}
+static inline struct icm_file_handle *icm_file_handle_of(struct icm_handle *h)
+{
+	return ICM_CONTAINER(h, struct icm_file_handle, h);
+}
+
+/* ---- volume.c ---- */
+
+/* The context of one store call: the volume's time-out from now. */
+struct icm_ctx icm_volume_ctx(struct icm_volume *vol);
+/* Records a failure that no program was told, for status and the log. */
+void icm_volume_note_error(struct icm_volume *vol, const char *path, const char *text);
+
+/* ---- file-view.c: finding and making views; versions of views ---- */
+
+/* The current view of an inode with a reference for the caller; volume->lock held. */
+struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode);
+/* Attributes as a program sees them through this view; volume->lock held. */
+void icm_file_stat(struct icm_volume *vol, struct icm_file *f, struct stat *st);
+
+/* What the kernel is to be told after volume->lock was released. */
+struct icm_news {
+	struct icm_news_item *v;
+	size_t n, cap;
+};
+struct icm_news_item {
+	enum { ICM_NEWS_DATA, ICM_NEWS_ATTR, ICM_NEWS_NAME } what;
+	struct icm_view *view;          /* referenced */
+	char *name;                     /* owned; name */
+};
+void icm_news_view(struct icm_news *n, struct icm_file *f, bool data);
+/* All views of an inode: attributes (or data). */
+void icm_news_inode(struct icm_news *n, struct icm_inode *inode, bool data);
+void icm_news_name(struct icm_news *n, struct icm_inode *dir, const char *name);
+/* Tells and empties; volume->lock not held. */
+void icm_news_tell(struct icm_volume *vol, struct icm_news *n);
+
+/* The contents of an inode have a newer version, made by `by` (NULL: another
+ * mount): every other view that nobody has open follows at once, the others
+ * are frozen and the names expire. volume->lock held. */
+void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struct icm_file *by,
+                          struct icm_news *news);
+/* A frozen clean view follows to the newest version in place (before a lock is
+ * granted, or when it was frozen for long). volume->lock held. */
+void icm_file_thaw(struct icm_volume *vol, struct icm_file *f, struct icm_news *news);
+/* Thaws what was frozen long ago; returns ns until the next is due, or 0. */
+int64_t icm_file_thaw_old(struct icm_volume *vol);
+/* The version that the inode has in the store; volume->lock held. */
+struct icm_version icm_inode_version(const struct icm_inode *inode);
+/* Forgets cached contents of a view that nobody has open, if they are large; io held. */
+void icm_file_drop_cache(struct icm_file *f);
+
+/* ---- load.c: contents from the store ---- */
+
+/* Brings contents so that [off, off+len) of the view's version can be read: into
+ * f->base or f->data. io held. -ESTALE: that version is gone for good. -EWOULDBLOCK
+ * is not used: the caller asks icm_file_is_loaded first. */
+int icm_file_load(struct icm_volume *vol, struct icm_file *f);
+bool icm_file_is_loaded(struct icm_volume *vol, const struct icm_file *f, uint64_t off,
+                        uint64_t len);
+/* Makes f->data a working copy of the contents (or empty); io held. */
+int icm_file_make_work(struct icm_volume *vol, struct icm_file *f, bool empty);
+/* The plain bytes with this hash: from the live key of `path` (NULL: none), whose
+ * index is returned in *ret_index then, or from a blob (*ret_index 0). */
+int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sha256 *hash,
+                   size_t size, struct icm_content **ret, uint64_t *ret_index) ICM_MUST_CHECK;
+/* The record of a large file in this version, with its chunks: from tree/<path>
+ * (whose index is returned) or, if linked_ino, from inode/<ino>. -ESTALE: there
+ * is another version by now. */
+int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_ino,
+                    const struct icm_version *v, struct icm_record *ret,
+                    uint64_t *ret_index) ICM_MUST_CHECK;
+/* A blob, verified; at most `max` bytes. */
+int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
+                  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;
+
+/* ---- publish.c ---- */
+
+/* Publishes what the view has to publish; 0 when there is nothing. -ESTALE: a
+ * conflict copy was made. */
+int icm_file_publish(struct icm_volume *vol, struct icm_file *f, pid_t pid);
+
+/* ---- names.c and others ---- */
+
+/* Asks the store for a name and updates the tree: 0, -ENOENT. Used when a
+ * precondition failed, and for names that the tree doesn't have. */
+int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name);
+/* Ends every lock and waiter of an inode through a handle (lock-claim.c). */
+void icm_file_lock_release(struct icm_volume *vol, struct icm_file *f, struct icm_handle *h);
+/* FLUSH: the record locks of that owner. */
+void icm_file_lock_flush(struct icm_volume *vol, struct icm_file *f, uint64_t owner);
+bool icm_file_lock_has_owner(struct icm_volume *vol, struct icm_file *f, uint64_t owner);
+/* The lease was lost: all locks of this mount are gone. */
+void icm_locks_lost(struct icm_volume *vol);
+
+/* members of icm_shared_view_ops by file */
+int icm_shared_lookup(struct icm_view *, const struct icm_call *, const char *, struct icm_view **,
+                      struct stat *);
+int icm_shared_lookup_cached(struct icm_view *, const char *, struct icm_view **, struct stat *);
+int icm_shared_mknod(struct icm_view *, const struct icm_call *, const char *, mode_t, dev_t,
+                     struct icm_view **, struct stat *);
+int icm_shared_mkdir(struct icm_view *, const struct icm_call *, const char *, mode_t,
+                     struct icm_view **, struct stat *);
+int icm_shared_symlink(struct icm_view *, const struct icm_call *, const char *, const char *,
+                       struct icm_view **, struct stat *);
+int icm_shared_link(struct icm_view *, const struct icm_call *, struct icm_view *, const char *,
+                    struct icm_view **, struct stat *);
+int icm_shared_unlink(struct icm_view *, const struct icm_call *, const char *);
+int icm_shared_rmdir(struct icm_view *, const struct icm_call *, const char *);
+int icm_shared_rename(struct icm_view *, const struct icm_call *, const char *, struct icm_view *,
+                      const char *, unsigned);
+int icm_shared_create(struct icm_view *, const struct icm_call *, const char *, mode_t, int,
+                      struct icm_view **, struct stat *, struct icm_open_result *);
+int icm_shared_getattr(struct icm_view *, const struct icm_call *, struct icm_handle *,
+                       struct stat *);
+int icm_shared_setattr(struct icm_view *, const struct icm_call *, struct icm_handle *, unsigned,
+                       const struct stat *, struct stat *);
+int icm_shared_readlink(struct icm_view *, const struct icm_call *, char **);
+ssize_t icm_shared_getxattr(struct icm_view *, const struct icm_call *, const char *, void *,
+                            size_t);
+ssize_t icm_shared_listxattr(struct icm_view *, const struct icm_call *, char *, size_t);
+int icm_shared_setxattr(struct icm_view *, const struct icm_call *, const char *, const void *,
+                        size_t, int);
+int icm_shared_removexattr(struct icm_view *, const struct icm_call *, const char *);
+int icm_shared_open(struct icm_view *, const struct icm_call *, int, struct icm_open_result *);
+ssize_t icm_shared_read(struct icm_handle *, const struct icm_call *, void *, size_t, off_t);
+ssize_t icm_shared_write(struct icm_handle *, const struct icm_call *, const void *, size_t, off_t,
+                         bool);
+bool icm_shared_flush_waits(struct icm_handle *);
+int icm_shared_flush(struct icm_handle *, const struct icm_call *, uint64_t);
+int icm_shared_fsync(struct icm_handle *, const struct icm_call *, bool);
+void icm_shared_release(struct icm_handle *);
+int icm_shared_fallocate(struct icm_handle *, const struct icm_call *, int, off_t, off_t);
+off_t icm_shared_lseek(struct icm_handle *, const struct icm_call *, off_t, int);
+int icm_shared_opendir(struct icm_view *, const struct icm_call *, struct icm_handle **);
+int icm_shared_readdir(struct icm_handle *, const struct icm_call *, off_t, icm_dirent_fn, void *);
+void icm_shared_releasedir(struct icm_handle *);
+void icm_shared_free(struct icm_view *);
+
+#endif
