@@ -174,7 +174,8 @@ static const char *errname(int err)
 
 static void join(char *out, const char *root, const char *path)
 {
-	snprintf(out, PATH_BYTES, "%s%s%s", root, *path ? "/" : "", path);
+	if (snprintf(out, PATH_BYTES, "%s%s%s", root, *path ? "/" : "", path) >= PATH_BYTES)
+		fail("path too long: %s/%s", root, path);
 }
 
 /* ---- doing one operation ------------------------------------------- */
@@ -683,7 +684,9 @@ static bool same_tree(const char *root, const char *path)
 				       i < n ? a[i] : "nothing more");
 			break;
 		}
-		snprintf(sub, sizeof(sub), "%s%s%s", path, *path ? "/" : "", a[i]);
+		join(sub, path, a[i]);
+		if (!*path)
+			memmove(sub, sub + 1, strlen(sub));
 		good = same_attrs(sub);
 		if (!good)
 			break;
@@ -733,7 +736,10 @@ static void parent_of(char *out, const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
-	snprintf(out, PATH_BYTES, "%.*s", slash ? (int)(slash - path) : 0, path);
+	size_t n = slash ? (size_t)(slash - path) : 0;
+
+	memcpy(out, path, n);
+	out[n] = 0;
 }
 
 static bool is_file(const char *root, const char *path, struct stat *st)

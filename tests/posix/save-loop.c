@@ -365,7 +365,7 @@ int main(int argc, char **argv)
 	for (unsigned long i = 0; i < readers; i++) {
 		pids[i] = fork();
 		if (pids[i] == 0)
-			exit(reader(argv[optind + 1], (int)i));
+			_exit(reader(argv[optind + 1], (int)i));
 	}
 	for (uint64_t g = 2; g < saves + 2; g++) {
 		int f = (int)(g % N_FILES);
