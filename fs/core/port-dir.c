@@ -44,8 +44,9 @@ static int root_of(struct icm_port *p)
 
 static int open_below(struct icm_port *p, const char *path, int flags, mode_t mode)
 {
+	/* openat2 refuses O_NOCTTY beside O_PATH, where it means nothing */
 	struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC | O_NOCTTY),
+		.flags = (uint64_t)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
 		.mode = flags & O_CREAT ? mode : 0,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
 	};

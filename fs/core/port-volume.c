@@ -216,22 +216,33 @@ static int volume_remove(struct icm_port *p, const char *path, bool is_dir)
 	return is_dir ? icm_fs_rmdir(dir, call, name) : icm_fs_unlink(dir, call, name);
 }
 
+/* In two steps as chown, chmod and utimensat through a mount would come: times
+ * of an open file wait for its publication, the rest doesn't. */
+static int set_view(struct icm_port *p, struct icm_view *view, struct icm_handle *handle,
+		    const struct stat *st)
+{
+	const struct icm_call *call = &volume_of(p)->call;
+	unsigned owner = geteuid() == 0 ? ICM_SET_UID | ICM_SET_GID : 0;
+	unsigned mode = S_ISLNK(st->st_mode) ? 0 : ICM_SET_MODE;
+	struct stat now;
+	int r = owner | mode ? icm_fs_setattr(view, call, handle, owner | mode, st, &now) : 0;
+
+	if (r < 0)
+		return r;
+	return icm_fs_setattr(view, call, handle, ICM_SET_ATIME | ICM_SET_MTIME, st, &now);
+}
+
 static int volume_set(struct icm_port *p, const char *path, struct icm_port_file *file,
 		      const struct stat *st)
 {
 	AUTOVIEW struct icm_view *view = NULL;
-	unsigned set = ICM_SET_ATIME | ICM_SET_MTIME;
 	struct stat now;
-	int r = file ? 0 : find(p, path, &view, &now);
+	int r;
 
-	if (r < 0)
-		return r;
-	if (!S_ISLNK(st->st_mode))
-		set |= ICM_SET_MODE;
-	if (geteuid() == 0)
-		set |= ICM_SET_UID | ICM_SET_GID;
-	return icm_fs_setattr(file ? file->view : view, &volume_of(p)->call,
-			      file ? file->handle : NULL, set, st, &now);
+	if (file)
+		return set_view(p, file->view, file->handle, st);
+	r = find(p, path, &view, &now);
+	return r < 0 ? r : set_view(p, view, NULL, st);
 }
 
 static int volume_set_xattr(struct icm_port *p, const char *path, struct icm_port_file *file,
