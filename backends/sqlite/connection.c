@@ -62,11 +62,12 @@ static int on_busy(void *userdata, int count)
 	return 1;
 }
 
-int connection_open(const char *path, int flags, struct connection **ret)
+int connection_open(const char *path, int flags, const struct icm_ctx *ctx, struct connection **ret)
 {
 	struct connection *c = icm_xcalloc(1, sizeof(*c));
 	int rc;
 
+	c->ctx = ctx;
 	rc = sqlite3_open_v2(path, &c->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
 			     NULL);
 	if (rc == SQLITE_OK) {
@@ -244,15 +245,15 @@ int connection_index(struct connection *c, uint64_t *ret_index)
 
 /* ---- taking turns ---- */
 
-static bool wait_locked(struct icm_sqlite *s, const struct icm_ctx *ctx)
+static bool wait_locked(struct icm_sqlite *s, const struct icm_ctx *ctx, pthread_cond_t *freed)
 {
 	struct timespec ts = icm_ns_to_timespec(ctx->deadline_ns);
 
 	if (!ctx->deadline_ns) {
-		pthread_cond_wait(&s->freed, &s->lock);
+		pthread_cond_wait(freed, &s->lock);
 		return true;
 	}
-	return pthread_cond_timedwait(&s->freed, &s->lock, &ts) != ETIMEDOUT;
+	return pthread_cond_timedwait(freed, &s->lock, &ts) != ETIMEDOUT;
 }
 
 static void lend(struct connection *c, const struct icm_ctx *ctx)
@@ -266,7 +267,8 @@ static int reader_slot(struct icm_sqlite *s, const struct icm_ctx *ctx, struct c
 {
 	ICM_LOCK_SCOPE(&s->lock);
 	while (!s->idle && s->n_readers >= MAX_READERS)
-		if (!wait_locked(s, ctx) && !s->idle)
+		if (!wait_locked(s, ctx, &s->reader_freed) && !s->idle &&
+		    s->n_readers >= MAX_READERS)
 			return -EHOSTUNREACH;
 	*ret = s->idle;
 	if (s->idle)
@@ -276,16 +278,17 @@ static int reader_slot(struct icm_sqlite *s, const struct icm_ctx *ctx, struct c
 	return 0;
 }
 
-static int reader_open(struct icm_sqlite *s, struct connection **ret)
+static int reader_open(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret)
 {
 	ICM_AUTOFREE char *uri = NULL;
 
 	if (s->immutable) {
 		uri = connection_immutable_uri(s->path);
-		return connection_open(uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, ret);
+		return connection_open(uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, ctx, ret);
 	}
-	return connection_open(
-		s->path, s->be.facts.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, ret);
+	return connection_open(s->path,
+			       s->be.facts.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE,
+			       ctx, ret);
 }
 
 int reader_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret)
@@ -297,11 +300,11 @@ int reader_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connecti
 	if (r)
 		return r;
 	if (!c) {
-		r = reader_open(s, &c);
+		r = reader_open(s, ctx, &c);
 		if (r) {
 			ICM_LOCK_SCOPE(&s->lock);
 			s->n_readers--;
-			pthread_cond_broadcast(&s->freed);
+			pthread_cond_signal(&s->reader_freed);
 			return r;
 		}
 		/* checkpoints are maintain()'s, and nobody's who reads */
@@ -318,14 +321,14 @@ void reader_give(struct icm_sqlite *s, struct connection *c)
 	ICM_LOCK_SCOPE(&s->lock);
 	c->next = s->idle;
 	s->idle = c;
-	pthread_cond_broadcast(&s->freed);
+	pthread_cond_signal(&s->reader_freed);
 }
 
 int writer_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret)
 {
 	ICM_LOCK_SCOPE(&s->lock);
 	while (s->writer_busy)
-		if (!wait_locked(s, ctx) && s->writer_busy)
+		if (!wait_locked(s, ctx, &s->writer_freed) && s->writer_busy)
 			return -EHOSTUNREACH;
 	s->writer_busy = true;
 	lend(s->writer, ctx);
@@ -338,5 +341,5 @@ void writer_give(struct icm_sqlite *s)
 	s->writer->ctx = NULL;
 	ICM_LOCK_SCOPE(&s->lock);
 	s->writer_busy = false;
-	pthread_cond_broadcast(&s->freed);
+	pthread_cond_signal(&s->writer_freed);
 }

@@ -156,9 +156,10 @@ static int check_file(const char *path, const struct icm_open_options *options, 
 	return refuse(-ENOENT, ret_error, "store \"%s\" does not exist", path);
 }
 
-static int open_file(struct icm_sqlite *s, const char *path, bool read_only, char **ret_error,
-		     struct connection **ret)
+static int open_file(struct icm_sqlite *s, const char *path, const struct icm_ctx *ctx,
+		     char **ret_error, struct connection **ret)
 {
+	bool read_only = s->be.facts.read_only;
 	ICM_AUTOFREE char *uri = NULL;
 	struct statvfs fs;
 	int r;
@@ -168,10 +169,10 @@ static int open_file(struct icm_sqlite *s, const char *path, bool read_only, cha
 	s->immutable = read_only && statvfs(path, &fs) == 0 && (fs.f_flag & ST_RDONLY);
 	if (s->immutable) {
 		uri = connection_immutable_uri(path);
-		r = connection_open(uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, ret);
+		r = connection_open(uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, ctx, ret);
 	} else {
 		r = connection_open(path, read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE,
-				    ret);
+				    ctx, ret);
 	}
 	if (r == -EPROTO)
 		return refuse(r, ret_error, "\"%s\" is no icmfs store, or it is damaged", path);
@@ -206,13 +207,14 @@ static int check_open(struct connection *c, const char *path,
 int schema_check(struct icm_sqlite *s, const char *path, const struct icm_open_options *options,
 		 char **ret_error)
 {
+	struct icm_ctx ctx = { .deadline_ns = icm_now_ns() + SQLITE_OPEN_NS };
 	struct connection *c = NULL;
 	int r;
 
 	r = check_file(path, options, ret_error);
 	if (r)
 		return r;
-	r = open_file(s, path, options->read_only, ret_error, &c);
+	r = open_file(s, path, &ctx, ret_error, &c);
 	if (r)
 		return r;
 	r = check_open(c, path, options, ret_error);

@@ -58,7 +58,8 @@ static int open_store(const struct icm_url *url, const struct icm_open_options *
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->freed, &attr);
+	pthread_cond_init(&s->reader_freed, &attr);
+	pthread_cond_init(&s->writer_freed, &attr);
 	pthread_condattr_destroy(&attr);
 	atomic_flag_clear(&s->maintaining);
 	watch_init(s);
@@ -76,13 +77,12 @@ static int on_commit(void *userdata, sqlite3 *db, const char *name, int pages)
 
 static int start_writer(struct icm_sqlite *s)
 {
-	struct icm_ctx ctx = { .deadline_ns = icm_now_ns() + START_NS };
+	struct icm_ctx ctx = { .deadline_ns = icm_now_ns() + SQLITE_OPEN_NS };
 	int rc, r;
 
-	r = connection_open(s->path, SQLITE_OPEN_READWRITE, &s->writer);
+	r = connection_open(s->path, SQLITE_OPEN_READWRITE, &ctx, &s->writer);
 	if (r)
 		return r;
-	s->writer->ctx = &ctx;
 	/* FULL: a commit is on the disk before it is acknowledged. */
 	rc = sqlite3_exec(s->writer->db,
 			  "PRAGMA synchronous = FULL; PRAGMA cache_size = -2048;"
@@ -99,7 +99,7 @@ static int start_writer(struct icm_sqlite *s)
 
 static int start_store(struct icm_backend *be)
 {
-	struct icm_ctx ctx = { .deadline_ns = icm_now_ns() + START_NS };
+	struct icm_ctx ctx = { .deadline_ns = icm_now_ns() + SQLITE_OPEN_NS };
 	struct icm_sqlite *s = sqlite_of(be);
 	struct connection *c;
 	int r;
@@ -132,7 +132,8 @@ static void close_store(struct icm_backend *be)
 	if (started && !be->facts.read_only && access(s->wal_path, F_OK) < 0)
 		unlink(s->wake_path);
 	watch_deinit(s);
-	pthread_cond_destroy(&s->freed);
+	pthread_cond_destroy(&s->reader_freed);
+	pthread_cond_destroy(&s->writer_freed);
 	pthread_mutex_destroy(&s->lock);
 	free(s->path);
 	free(s->wal_path);

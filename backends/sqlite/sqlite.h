@@ -16,9 +16,13 @@
 #include <sys/types.h>
 
 #include "backends/backend.h"
+#include "util/clock.h"
 
 #define SQLITE_STORE_ID	     0x49434d46 /* application_id: "ICMF" */
 #define SQLITE_STORE_VERSION 1		/* user_version */
+
+/* How long opening waits for somebody else's lock. */
+#define SQLITE_OPEN_NS (30 * ICM_NS_PER_S)
 
 /* ---- connections (connection.c) ---- */
 
@@ -81,8 +85,9 @@ struct icm_sqlite {
 	bool immutable;	      /* on a read-only file system */
 	struct identity self; /* set by start */
 
-	pthread_mutex_t lock;	 /* protects: */
-	pthread_cond_t freed;	 /* CLOCK_MONOTONIC; a reader or the writer is free */
+	pthread_mutex_t lock;	     /* protects: */
+	pthread_cond_t reader_freed; /* both by CLOCK_MONOTONIC */
+	pthread_cond_t writer_freed;
 	struct connection *idle; /* owned */
 	unsigned n_readers;	 /* idle or in use */
 	bool writer_busy;
@@ -101,8 +106,10 @@ static inline struct icm_sqlite *sqlite_of(struct icm_backend *be)
 	return ICM_CONTAINER(be, struct icm_sqlite, be);
 }
 
-/* Opens a connection with the instance's settings; `flags` of sqlite3_open_v2. */
-int connection_open(const char *path, int flags, struct connection **ret);
+/* Opens a connection with the driver's settings; `flags` of sqlite3_open_v2.
+ * It stays lent to `ctx`. */
+int connection_open(const char *path, int flags, const struct icm_ctx *ctx,
+		    struct connection **ret);
 void connection_close(struct connection *c);
 /* A URI for a file that nobody changes. */
 char *connection_immutable_uri(const char *path);

@@ -146,8 +146,7 @@ static void arm_locked(struct icm_sqlite *s)
 	h->wal_inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	place_locked(s);
 	if (h->wake_wd < 0 || h->wal_wd < 0)
-		icm_log_debug("sqlite: no kernel events for \"%s\" (%s)", s->path,
-			      strerror(errno));
+		icm_log_debug("sqlite: no kernel events for \"%s\" (%s)", s->path, strerror(errno));
 }
 
 /* ---- waiting ---- */
