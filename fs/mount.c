@@ -488,14 +488,16 @@ static int start(struct mount *m, char **ret_error)
 	prctl(PR_SET_DUMPABLE, 0);
 	block_signals();
 	m->front = icm_front_new(m->vol);
-	m->front->root = icm_fs_root(m->vol);
 	m->front->events = events;
 	err = icm_front_start(m->front);
 	if (err) {
 		*ret_error = icm_asprintf("cannot start threads: %s", strerror(-err));
 		return err;
 	}
-	return icm_volume_start(m->vol, &icm_front_notify, m->front, ret_error);
+	err = icm_volume_start(m->vol, &icm_front_notify, m->front, ret_error);
+	if (!err)
+		m->front->root = icm_fs_root(m->vol);   /* there is none before */
+	return err;
 }
 
 static void stop(struct mount *m)
@@ -634,6 +636,7 @@ int icm_mount_run(const struct icm_settings *s)
 		err = s->foreground ? foreground(&m, &error) : daemonise(&m, &error);
 	if (err)
 		icm_log_err("%s", error ? error : strerror(-err));
+	icm_volume_free(m.vol);         /* a daemon has its own copy */
 	free(m.path);
 	free(m.state_dir);
 	return err ? 1 : 0;
