@@ -44,8 +44,9 @@ make_tree() {
 facts() {
 	(
 		cd "$1"
-		find . -printf '%p|%y|%m|%U:%G|%T@|%n|%l|' -type f -printf '%s|' \
-			-printf '\0' | LC_ALL=C sort -z | tr '\0\n' '\n?' | sed 's/^\(.*|d|.*|\)[0-9]*||$/\1|/'
+		# the size of a directory, and that of the names in it, mean nothing
+		find . -type d -printf '%p|%m|%U:%G|%T@\0' -o \
+			-printf '%p|%y|%m|%U:%G|%T@|%n|%l|%s\0' | LC_ALL=C sort -z | tr '\0\n' '\n?'
 		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
 		find . -type f -o -type d | LC_ALL=C sort | xargs -d '\n' getfattr -dm '^user\.' -e hex 2>/dev/null || true
 		# which names are one file
@@ -109,8 +110,9 @@ run 1 "$icmfs" import src/plain c.icmfs
 refused "src/plain: Not a directory"
 run 1 "$icmfs" import src src/c.icmfs
 refused "src/c.icmfs: the store must not lie in the directory that is imported"
-run 1 "$icmfs" import other "$dir"
-refused "$dir is neither a store nor a directory in a mount of icmfs"
+mkdir elsewhere
+run 1 "$icmfs" import other elsewhere
+refused "elsewhere is neither a store nor a directory in a mount of icmfs"
 run 1 "$icmfs" import other nothing-there
 refused_like '*nothing-there*'
 mkdir reserved
@@ -121,7 +123,8 @@ run 1 "$icmfs" import reserved d.icmfs
 
 need_fuse
 mkdir mnt
-run 0 "$icmfs" mount a.icmfs mnt
+run 0 "$icmfs" import -q src e.icmfs
+run 0 "$icmfs" mount e.icmfs mnt
 same src mnt
 run 0 "$icmfs" import other mnt/empty/.
 run 1 "$icmfs" import other mnt/empty
