@@ -113,7 +113,8 @@ check_store() {
 declare -A PID_OF LOG_OF
 LOGS=0
 
-is_mounted() { mountpoint -q "$1"; }
+# Also true of a dead mount, which mountpoint(1) denies.
+is_mounted() { grep -qF " ${1// /\\040} " /proc/self/mounts; }
 
 mounted_and_alive() {
 	is_mounted "$1" && stat -f "$1" >/dev/null
@@ -122,7 +123,7 @@ mounted_and_alive() {
 # mount_at DIR [OPTION,…]; two_mounts takes MOUNT_OPTS.
 mount_at() {
 	local dir=$1 opts=${2:-} log args=()
-	mkdir -p "$dir"
+	mkdir -p "$dir" 2>/dev/null || true # a dead mount point can't be looked at
 	if is_plain; then
 		mount --bind "$STORE" "$dir"
 		return
@@ -130,7 +131,7 @@ mount_at() {
 	LOGS=$((LOGS + 1))
 	log=$T/log.$LOGS
 	[ -z "$opts" ] || args=(-o "$opts")
-	"$ICMFS" mount "$STORE" "$dir" "${args[@]}" -f >"$log" 2>&1 </dev/null &
+	"$ICMFS" mount "$STORE" "$dir" -o "statedir=$T/state" "${args[@]}" -f >"$log" 2>&1 </dev/null &
 	PID_OF[$dir]=$!
 	LOG_OF[$dir]=$log
 	echo "$!" >>"$T/pids"
@@ -323,7 +324,7 @@ T=$(realpath "$(mktemp -d "$BASE/icmfs-$TEST.XXXXXX")")
 A=$T/a
 B=$T/b
 STORE=
-mkdir -p "$A" "$B"
+mkdir -p "$A" "$B" "$T/state"
 : >"$T/pids"
 export HOME=$T/home LC_ALL=C.UTF-8
 mkdir -p "$HOME"

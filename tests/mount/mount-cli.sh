@@ -9,6 +9,8 @@ need jq setpriv
 need_mount
 mkdir "$T/store"
 store_sqlite
+# For mounts in the background: nothing outside of the test's directory.
+private=statedir=$T/state,log=$T/log.0
 
 # refused WORDS COMMAND…: fails with exactly one line that has the words (a
 # regular expression), and mounts nothing.
@@ -52,7 +54,7 @@ rc=0
 
 say "in the background; the store is made"
 echo below >"$A/covered"
-timeout 60 "$ICMFS" mount "$STORE" "$A" >"$T/out" 2>&1 </dev/null || fail "mount: $(cat "$T/out")"
+timeout 60 "$ICMFS" mount "$STORE" "$A" -o "$private" >"$T/out" 2>&1 </dev/null || fail "mount: $(cat "$T/out")"
 [ ! -s "$T/out" ] || fail "mount is talkative: $(cat "$T/out")"
 pid=$(daemon_of "$A")
 is_mounted "$A" || fail "not mounted when mount returns"
@@ -120,19 +122,19 @@ timeout 60 "$ICMFS" umount "$A" || fail "umount of a dead mount point"
 
 say "as mount(8) calls its helpers"
 ln -s "$ICMFS" "$T/mount.icmfs"
-timeout 60 "$T/mount.icmfs" "$STORE" "$A" -o rw,nofail,_netdev || fail "mount.icmfs"
+timeout 60 "$T/mount.icmfs" "$STORE" "$A" -o "rw,nofail,_netdev,$private" || fail "mount.icmfs"
 pid=$(daemon_of "$A")
 [ "$(cat "$A/f")" = more ] || fail "mount.icmfs: contents"
 umount "$A" || fail "plain umount"
 wait_for 30 not kill -0 "$pid" || fail "the daemon stays after a plain umount"
-timeout 60 "$ICMFS" "$STORE" "$A" -o rw,dev,suid || fail "icmfs STORE DIR -o"
+timeout 60 "$ICMFS" "$STORE" "$A" -o "rw,dev,suid,$private" || fail "icmfs STORE DIR -o"
 pid=$(daemon_of "$A")
 timeout 60 "$ICMFS" umount "$A"
 wait_for 30 not kill -0 "$pid" || fail "the daemon stays"
 
 say "a blank in both names; a bare path"
 mkdir "$T/store/with blank" "$T/dir with blank"
-timeout 60 "$ICMFS" mount "$T/store/with blank/s.icmfs" "$T/dir with blank" || fail "names with a blank"
+timeout 60 "$ICMFS" mount "$T/store/with blank/s.icmfs" "$T/dir with blank" -o "$private" || fail "names with a blank"
 pid=$(daemon_of "$T/dir with blank")
 echo x >"$T/dir with blank/f"
 timeout 60 "$ICMFS" umount "$T/dir with blank"
