@@ -1,5 +1,8 @@
-/* SPDX-License-Identifier: MIT */
-int main(void)
+/* SPDX-License-Identifier: MIT
+ * icmfs and mount.icmfs. */
+#include "cli/cmd.h"
+
+int main(int argc, char **argv)
 {
-	return 0;
+	return icm_cli_main(argc, argv);
 }
