@@ -7,7 +7,7 @@
  *
  * Writers take turns at one connection per instance, readers share a pool and
  * never wait for writers. Beside the file stand SQLite's own -wal and -shm and
- * our -wake, which every commit touches so that other processes' watches wake. */
+ * our -wake, which every commit opens so that other processes' watches wake. */
 #ifndef ICM_BACKENDS_SQLITE_SQLITE_H
 #define ICM_BACKENDS_SQLITE_SQLITE_H
 
@@ -93,10 +93,8 @@ struct icm_sqlite {
 	bool writer_busy;
 
 	struct connection *writer; /* owned; used by who set writer_busy */
-	pthread_mutex_t wake_lock; /* protects wake_fd */
-	int wake_fd;
-	atomic_uint wal_pages;	/* in the WAL after the last commit here */
-	atomic_uint wal_copied; /* of them in the database by the last checkpoint */
+	atomic_uint wal_pages;	   /* in the WAL after the last commit here */
+	atomic_uint wal_copied;	   /* of them in the database by the last checkpoint */
 	atomic_flag maintaining;
 	struct hub hub;
 };

@@ -2,10 +2,10 @@
  * Watches without polling. A change is visible once the store's index has
  * moved; two kernel events lead to looking at it:
  *
- *   -wake changed   a commit is visible: its writer touches the file after it.
+ *   -wake opened    a commit is visible: its writer opens the file after it.
  *   -wal changed    a commit is on its way: SQLite writes the WAL, syncs it,
  *                   and only then makes the change visible. Its writer may be
- *                   killed before it touches -wake, so the index is looked at
+ *                   killed before it opens -wake, so the index is looked at
  *                   again after growing pauses, and then no more.
  *
  * The pauses run whenever the WAL was written, whether a change was seen or
@@ -31,36 +31,24 @@ static const int64_t look_after_ns[] = { 20 * ICM_NS_PER_MS, 200 * ICM_NS_PER_MS
 
 /* ---- the file -wake ---- */
 
+/* Opening it is what the others' watches see. Unlike a new time stamp, that is
+ * no change of an inode, which would wait for a file system that is writing its
+ * journal. */
 static int wake_file_open(struct icm_sqlite *s)
 {
-	int fd, flags = O_CLOEXEC | O_NOFOLLOW | O_NOCTTY;
+	int fd, flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
 	struct stat st;
 
-	if (s->be.facts.read_only)
-		return -1;
-	fd = open(s->wake_path, O_WRONLY | flags);
-	if (fd >= 0 || errno != ENOENT || stat(s->path, &st))
+	fd = open(s->wake_path, flags);
+	if (fd >= 0 || errno != ENOENT || s->be.facts.read_only || stat(s->path, &st))
 		return fd;
-	fd = open(s->wake_path, O_WRONLY | O_CREAT | flags, 0600);
+	fd = open(s->wake_path, flags | O_CREAT, 0600);
 	if (fd < 0)
 		return fd;
-	/* Whoever may write the store must be able to touch it. */
+	/* Whoever may open the store must be able to open it. */
 	(void)!fchown(fd, st.st_uid, st.st_gid);
 	fchmod(fd, st.st_mode & 0666);
 	return fd;
-}
-
-/* Opens the file anew when it was removed; true when it did. */
-static bool wake_file_check_locked(struct icm_sqlite *s)
-{
-	struct stat st;
-
-	if (s->wake_fd >= 0 && fstat(s->wake_fd, &st) == 0 && st.st_nlink > 0)
-		return false;
-	if (s->wake_fd >= 0)
-		close(s->wake_fd);
-	s->wake_fd = wake_file_open(s);
-	return s->wake_fd >= 0;
 }
 
 static void wake_leader(struct icm_sqlite *s)
@@ -70,14 +58,12 @@ static void wake_leader(struct icm_sqlite *s)
 
 void watch_poke(struct icm_sqlite *s)
 {
-	bool touched;
+	int fd = wake_file_open(s);
 
-	pthread_mutex_lock(&s->wake_lock);
-	wake_file_check_locked(s);
-	touched = s->wake_fd >= 0 && futimens(s->wake_fd, NULL) == 0;
-	pthread_mutex_unlock(&s->wake_lock);
-	/* This instance's watches see the file as others do. */
-	if (!touched)
+	/* This instance's watches see it as others do. */
+	if (fd >= 0)
+		close(fd);
+	else
 		wake_leader(s);
 }
 
@@ -89,13 +75,11 @@ int watch_init(struct icm_sqlite *s)
 	pthread_condattr_t attr;
 
 	pthread_mutex_init(&h->lock, NULL);
-	pthread_mutex_init(&s->wake_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->turn, &attr);
 	pthread_condattr_destroy(&attr);
 	h->wake_inotify = h->wal_inotify = h->wake_wd = h->wal_wd = -1;
-	s->wake_fd = -1;
 	h->event_fd = -1;
 	return 0;
 }
@@ -114,25 +98,27 @@ void watch_deinit(struct icm_sqlite *s)
 	close_fd(h->event_fd);
 	close_fd(h->wake_inotify);
 	close_fd(h->wal_inotify);
-	close_fd(s->wake_fd);
 	pthread_cond_destroy(&h->turn);
 	pthread_mutex_destroy(&h->lock);
-	pthread_mutex_destroy(&s->wake_lock);
 }
 
 /* (Re)places the kernel's watches; the same inode keeps its number. */
 static void place_locked(struct icm_sqlite *s)
 {
+	uint32_t gone = IN_DELETE_SELF | IN_MOVE_SELF;
 	struct hub *h = &s->hub;
-	uint32_t mask = IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
 
-	pthread_mutex_lock(&s->wake_lock);
-	wake_file_check_locked(s);
-	pthread_mutex_unlock(&s->wake_lock);
 	if (h->wake_inotify >= 0)
-		h->wake_wd = inotify_add_watch(h->wake_inotify, s->wake_path, mask);
+		h->wake_wd = inotify_add_watch(h->wake_inotify, s->wake_path, IN_OPEN | gone);
+	/* Made only when missing: opening it would wake this watch too. */
+	if (h->wake_inotify >= 0 && h->wake_wd < 0 && errno == ENOENT) {
+		close_fd(wake_file_open(s));
+		h->wake_wd = inotify_add_watch(h->wake_inotify, s->wake_path, IN_OPEN | gone);
+	}
+	/* SQLite holds the WAL open: its removal is a change of its links only */
 	if (h->wal_inotify >= 0)
-		h->wal_wd = inotify_add_watch(h->wal_inotify, s->wal_path, mask);
+		h->wal_wd = inotify_add_watch(h->wal_inotify, s->wal_path,
+					      IN_MODIFY | IN_ATTRIB | gone);
 }
 
 static void arm_locked(struct icm_sqlite *s)
@@ -163,8 +149,7 @@ static bool drain(int fd, bool *moved)
 		for (char *p = buf; p < buf + n;) {
 			const struct inotify_event *e = (const struct inotify_event *)p;
 
-			/* an unlinked file that is still open says IN_ATTRIB only */
-			if (e->mask & ~(uint32_t)IN_MODIFY)
+			if (e->mask & ~(uint32_t)(IN_MODIFY | IN_OPEN))
 				*moved = true;
 			p += sizeof(*e) + e->len;
 		}
@@ -215,7 +200,7 @@ static void lead_locked(struct icm_sqlite *s, int64_t deadline_ns)
 	int64_t until = earlier(deadline_ns, h->look_ns);
 	bool looking = h->look_ns, moved = false, written;
 
-	if (h->wake_wd < 0 && h->wal_wd < 0)
+	if (h->wake_wd < 0 && h->wal_wd < 0 && !s->immutable)
 		until = earlier(until, icm_now_ns() + FALLBACK_NS);
 	h->leader = true;
 	pthread_mutex_unlock(&h->lock);
