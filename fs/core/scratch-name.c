@@ -674,25 +674,32 @@ void icm_scratch_dir_removed(struct icm_scratch *s, const char *path)
 		icm_scratch_remove_tree(s->root_fd, stage);
 }
 
-/* The directory at `from` to `to`, in whose place there is nothing. */
-static void move_dir(struct icm_scratch *s, const char *from, const char *to)
+/* Brings what was put aside to `path`, in whose place there is nothing. */
+static bool put_back(struct icm_scratch *s, const char *stage, const char *path)
 {
 	AUTOPLACE struct place p = PLACE_INIT;
 	const char *name;
+
+	if (open_parent(s, path, true, &p, &name) >= 0 &&
+	    renameat2(s->root_fd, stage, p.fd, name, RENAME_NOREPLACE) == 0)
+		return true;
+	/* It stays aside, and goes with the next start. */
+	icm_log_warning("scratch files can't follow their directory to '%s'", path);
+	return false;
+}
+
+static void move_dir(struct icm_scratch *s, const char *from, const char *to)
+{
 	char stage[64];
 	ICM_WRLOCK_SCOPE(&s->moves);
 
 	icm_scratch_stage_name(stage);
 	if (put_aside(s, from, stage) < 0)
 		return; /* nothing scratch in it */
-	if (open_parent(s, to, true, &p, &name) < 0 ||
-	    renameat2(s->root_fd, stage, p.fd, name, RENAME_NOREPLACE) < 0) {
-		/* It stays aside, and goes with the next start. */
-		icm_log_warning("scratch files of '%s' can't follow it to '%s'", from, to);
+	if (put_back(s, stage, to))
+		icm_scratch_nodes_moved(s, from, to, false);
+	else
 		icm_scratch_nodes_removed(s, from);
-		return;
-	}
-	icm_scratch_nodes_moved(s, from, to, false);
 }
 
 void icm_scratch_dir_moved(struct icm_scratch *s, const char *from, const char *to)
@@ -702,4 +709,21 @@ void icm_scratch_dir_moved(struct icm_scratch *s, const char *from, const char *
 	/* Left there by a directory that went on another host. */
 	icm_scratch_dir_removed(s, to);
 	move_dir(s, from, to);
+}
+
+void icm_scratch_dirs_exchanged(struct icm_scratch *s, const char *a, const char *b)
+{
+	char a_stage[64], b_stage[64];
+	bool has_a, has_b;
+	ICM_WRLOCK_SCOPE(&s->moves);
+
+	icm_scratch_stage_name(a_stage);
+	icm_scratch_stage_name(b_stage);
+	has_a = put_aside(s, a, a_stage) >= 0;
+	has_b = put_aside(s, b, b_stage) >= 0;
+	if (has_a && !put_back(s, a_stage, b))
+		icm_scratch_nodes_removed(s, a);
+	if (has_b && !put_back(s, b_stage, a))
+		icm_scratch_nodes_removed(s, b);
+	icm_scratch_nodes_moved(s, a, b, true);
 }

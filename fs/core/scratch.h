@@ -69,6 +69,8 @@ int icm_scratch_list(struct icm_scratch *s, const char *dir, icm_dirent_fn fn, v
 /* A shared directory was moved or removed: what is scratch in it follows. */
 void icm_scratch_dir_moved(struct icm_scratch *s, const char *from, const char *to);
 void icm_scratch_dir_removed(struct icm_scratch *s, const char *path);
+/* Two shared names, of which one or both are directories, were exchanged. */
+void icm_scratch_dirs_exchanged(struct icm_scratch *s, const char *a, const char *b);
 
 /* A scratch file that is being renamed to a shared name: a fresh read-only
  * descriptor (-1 unless it is a regular file) and its attributes; and, once the shared name is published, the

@@ -567,6 +567,25 @@ Test(scratch, follows_shared_directories)
 	icm_fs_forget(view, 1);
 }
 
+Test(scratch, follows_exchanged_directories)
+{
+	struct icm_view *a, *b;
+
+	make_closed("a/x", "a.log", "of a");
+	make_closed("c/b", "b.log", "of b");
+	a = find("a/x", "a.log");
+	b = find("c/b", "b.log");
+	icm_scratch_dirs_exchanged(s, "a", "c/b");
+	cr_assert(is_there("c/b/x/a.log") && is_there("a/b.log"));
+	assert_text(a, "of a");
+	assert_text(b, "of b");
+	icm_scratch_dirs_exchanged(s, "a", "only");
+	cr_assert(is_there("only/b.log") && !is_there("a"));
+	assert_text(b, "of b");
+	icm_fs_forget(a, 1);
+	icm_fs_forget(b, 1);
+}
+
 Test(scratch, a_deep_tree_goes_as_a_whole)
 {
 	ICM_AUTOFREE char *path = local("deep");
