@@ -122,24 +122,33 @@ static int commit_attr(struct icm_volume *vol, struct icm_inode *inode, pid_t pi
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
-	icm_apply_attr(vol, inode, &t->attr, NULL, &news);
-	if (t->attr.linked)
+	if (t->attr.linked && inode->index < part.index) {
+		icm_apply_attr(vol, inode, &t->attr, NULL, &news);
 		inode->index = part.index;
-	else if (inode->names && inode->names->attr_index < part.index)
+	} else if (!t->attr.linked && inode->names && inode->names->attr_index < part.index) {
+		icm_apply_attr(vol, inode, &t->attr, NULL, &news);
 		inode->names->attr_index = part.index;
+	}
 	icm_feed_own_commit(vol, part.index);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
 	return 0;
 }
 
-/* Of an object that the store doesn't have: not published yet, or unlinked. */
+/* Of an object that the store doesn't have: not published yet, or unlinked.
+ * -ESTALE: it has been published in this moment. */
 static int change_local(struct icm_volume *vol, struct icm_inode *inode, change_fn fn,
                         void *userdata)
 {
-	ICM_LOCK_SCOPE(&vol->lock);
+	struct icm_file *f = icm_unpublished_lock(vol, inode);
+	int r = -ESTALE;
 
-	return fn(&inode->attr, userdata);
+	pthread_mutex_lock(&vol->lock);
+	if (f || !inode->names)
+		r = fn(&inode->attr, userdata);
+	pthread_mutex_unlock(&vol->lock);
+	icm_unpublished_unlock(f);
+	return r;
 }
 
 static int look_again(struct icm_volume *vol, struct icm_inode *inode)
@@ -173,8 +182,12 @@ static int change_attr(struct icm_volume *vol, struct icm_inode *inode,
 		int r;
 
 		take_target(vol, inode, &t);
-		if (!t.published)
-			return change_local(vol, inode, fn, userdata);
+		if (!t.published) {
+			r = change_local(vol, inode, fn, userdata);
+			if (r != -ESTALE)
+				return r;
+			continue;
+		}
 		if (!t.path)
 			return -ESTALE;
 		r = fn(&t.attr, userdata);
@@ -214,13 +227,15 @@ static int apply_setting(struct icm_attr *a, void *userdata)
 	return 0;
 }
 
-/* Times of a file that will be published anyway go with it. */
+/* Times of a file that will be published anyway go with it. A publication that is
+ * under way, perhaps the last one, is waited for. */
 static bool defer_times(struct icm_volume *vol, struct icm_file *f, const struct setting *s)
 {
 	struct stat now;
+	ICM_LOCK_SCOPE(&f->commit);
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	if (!f->dirty || !S_ISREG(f->view.type) || (s->set & ~(ICM_SET_ATIME | ICM_SET_MTIME)))
+	if (!f->dirty || !f->n_writers || !S_ISREG(f->view.type) || (s->set & ~(ICM_SET_ATIME | ICM_SET_MTIME)))
 		return false;
 	icm_file_stat(vol, f, &now);
 	f->set_atime = s->set & ICM_SET_ATIME ? s->st->st_atim : now.st_atim;

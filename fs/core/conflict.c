@@ -81,6 +81,7 @@ static int create_copy(struct icm_volume *vol, struct icm_file *f, struct icm_pu
 	attr.linked = false;
 	attr.nlink = 1;
 	attr.size = p->size;
+	attr.holes = p->holes;
 	attr.has_hash = true;
 	attr.hash = p->hash;
 	attr.mtime = p->mtime;
@@ -180,6 +181,7 @@ static int rebase_append(struct icm_volume *vol, struct icm_file *f)
 		r = icm_data_write(f->data, tail, len, base);
 	pthread_mutex_lock(&vol->lock);
 	f->dirty_size = base + len;
+	f->dirty_holes = icm_data_holes(f->data);
 	f->changes++;
 	pthread_mutex_unlock(&vol->lock);
 	if (r == 0 && vol->notify.inval_data)
@@ -255,7 +257,7 @@ int icm_conflict_resolve(struct icm_volume *vol, struct icm_file *f, struct icm_
 		if (r == 0 && !published)
 			r = resolve_unpublished(vol, f, p, &there, append);
 		else if (published && (r == 0 || r == -ENOENT))
-			r = icm_name_place(vol, dir, text, r == 0 ? &there : NULL);
+			r = icm_name_place(vol, dir, text, &there);
 		else if (r == -ENOENT && !published)
 			r = ICM_CONFLICT_RETRY;
 		pthread_mutex_lock(&vol->lock);
@@ -311,6 +313,7 @@ int icm_conflict_append(struct icm_volume *vol, struct icm_append_to *append)
 		}
 		f->dirty = f->written = true;
 		f->dirty_size = end + append->tail->len;
+		f->dirty_holes = icm_data_holes(f->data);
 		f->dirty_time = now;
 		f->changes++;
 		pthread_mutex_unlock(&vol->lock);

@@ -237,6 +237,16 @@ static size_t last_chunk(uint64_t off, uint64_t len)
 	return (size_t)((off + len - 1) / ICM_CHUNK_BYTES);
 }
 
+uint64_t icm_data_holes(const struct icm_data *d)
+{
+	uint64_t holes = 0;
+
+	for (size_t i = 0; d->fd >= 0 && i < icm_chunk_count(d->size); i++)
+		if (d->chunks[i].state == CHUNK_HOLE)
+			holes += chunk_len(d, i);
+	return holes;
+}
+
 bool icm_data_needs_fetch(const struct icm_data *d, uint64_t off, uint64_t len)
 {
 	if (d->fd < 0 || off >= d->size || !len)

@@ -28,6 +28,8 @@ int icm_data_from_chunks(const char *work_dir, uint64_t size, const struct icm_c
 struct icm_data *icm_data_free(struct icm_data *d);
 
 uint64_t icm_data_size(const struct icm_data *d);
+/* Bytes in chunks that are holes. */
+uint64_t icm_data_holes(const struct icm_data *d);
 /* A read of this range would fetch from the store. */
 bool icm_data_needs_fetch(const struct icm_data *d, uint64_t off, uint64_t len);
 /* The count read; 0 at or behind the end. */

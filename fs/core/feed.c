@@ -167,7 +167,7 @@ static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 	position = vol->position;
 	again = vol->resync_wanted;
 	pthread_mutex_unlock(&vol->lock);
-	if (r == -EAGAIN || (r == 0 && (floor > position || again))) {
+	if (r == 0 && (floor > position || again)) {
 		r = icm_feed_list(vol);
 	} else if (r == 0) {
 		if (apply_records(vol, records, n))
@@ -184,13 +184,24 @@ static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 	return r;
 }
 
+/* feed_lock held. */
+static int catch_up(struct icm_volume *vol, size_t *ret_all)
+{
+	int r = -EAGAIN;
+
+	/* another mount may move records to the log between our two looks */
+	for (int tries = 0; r == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++)
+		r = catch_up_once(vol, ret_all);
+	return r == -EAGAIN ? icm_feed_list(vol) : r;
+}
+
 int icm_feed_catch_up(struct icm_volume *vol)
 {
 	size_t all;
 	int r;
 	ICM_LOCK_SCOPE(&vol->feed_lock);
 
-	r = catch_up_once(vol, &all);
+	r = catch_up(vol, &all);
 	if (r == 0 || r == -EHOSTUNREACH || r == -ETIMEDOUT)
 		set_reachable(vol, r == 0);
 	return r;
@@ -332,7 +343,9 @@ static void *watch_thread(void *arg)
 			continue;
 		if (r == 0) {
 			pthread_mutex_lock(&vol->feed_lock);
-			r = catch_up_once(vol, &all);
+			r = catch_up(vol, &all);
+			if (r == 0 && all > FEED_MAX && !vol->read_only)
+				trim_feed(vol);
 			pthread_mutex_unlock(&vol->feed_lock);
 		}
 		set_reachable(vol, r == 0);
@@ -344,8 +357,6 @@ static void *watch_thread(void *arg)
 			continue;
 		}
 		since = index;
-		if (all > FEED_MAX && !vol->read_only)
-			trim_feed(vol);
 		icm_backend_maintain(vol->be);
 	}
 	return NULL;

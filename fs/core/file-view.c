@@ -42,6 +42,7 @@ struct icm_version icm_inode_version(const struct icm_inode *inode)
 {
 	return (struct icm_version){ .gen = inode->gen,
 		                     .size = inode->attr.size,
+		                     .holes = inode->attr.holes,
 		                     .mtime = inode->attr.mtime,
 		                     .ctime = inode->attr.ctime,
 		                     .has_hash = inode->attr.has_hash,
@@ -102,10 +103,12 @@ void icm_file_stat(struct icm_volume *vol, struct icm_file *f, struct stat *st)
 	uint64_t size = S_ISREG(a->mode) ? f->version.size : a->size;
 	struct timespec mtime = S_ISREG(a->mode) ? f->version.mtime : a->mtime;
 	struct timespec atime = a->atime, ctime = a->ctime;
+	uint64_t holes = f->version.holes;
 
 	(void)vol;
 	if (f->dirty) {
 		size = f->dirty_size;
+		holes = f->dirty_holes;
 		mtime = f->times_set ? f->set_mtime : f->dirty_time;
 		if (f->times_set)
 			atime = f->set_atime;
@@ -122,7 +125,7 @@ void icm_file_stat(struct icm_volume *vol, struct icm_file *f, struct stat *st)
 		.st_rdev = a->rdev,
 		.st_size = (off_t)size,
 		.st_blksize = 4096,
-		.st_blocks = (blkcnt_t)((size + 511) / 512),
+		.st_blocks = (blkcnt_t)((size - holes + 511) / 512),
 		.st_atim = atime,
 		.st_mtim = mtime,
 		.st_ctim = ctime,

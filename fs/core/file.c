@@ -115,6 +115,25 @@ static int may_open(const struct icm_file *f, int flags)
 
 static int truncate_at_open(struct icm_volume *vol, struct icm_file *f);
 
+/* Set-id bits go when somebody truncates: the kernel does it for writes and for
+ * truncate(2), but an open with O_TRUNC reaches us alone. */
+static int drop_set_id(struct icm_view *view, const struct icm_call *call)
+{
+	struct stat st;
+	mode_t mode;
+	int r = icm_shared_getattr(view, call, NULL, &st);
+
+	mode = st.st_mode & ~(mode_t)S_ISUID;
+	if (st.st_mode & S_IXGRP)
+		mode &= ~(mode_t)S_ISGID;
+	if (r < 0 || call->uid == 0 || mode == st.st_mode)
+		return r;
+	if (call->nowait)
+		return ICM_WOULD_WAIT;
+	st.st_mode = mode;
+	return icm_shared_setattr(view, call, NULL, ICM_SET_MODE, &st, &st);
+}
+
 int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flags,
                     struct icm_open_result *ret)
 {
@@ -132,6 +151,8 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 	if (writes && vol->read_only)
 		return -EROFS;
 	r = revalidate(vol, f, call);
+	if (r == 0 && (flags & O_TRUNC))
+		r = drop_set_id(view, call);
 	if (r < 0)
 		return r;
 	h = icm_xcalloc(1, sizeof(*h));
@@ -255,6 +276,7 @@ static void mark_changed(struct icm_volume *vol, struct icm_file *f, bool writte
 	f->append_only = f->append_only && appended;
 	f->written = f->written || written;
 	f->dirty_size = icm_data_size(f->data);
+	f->dirty_holes = icm_data_holes(f->data);
 	f->dirty_time = icm_wall_time();
 	f->times_set = false;
 	f->changes++;
@@ -483,6 +505,13 @@ void icm_shared_release(struct icm_handle *h)
 	last = --f->n_handles == 0;
 	dirty = f->dirty;
 	pthread_mutex_unlock(&vol->lock);
+	if (last && dirty && r == 0) {
+		/* it was changed while it was published */
+		r = icm_file_publish(vol, f, icm_file_handle_of(h)->opener);
+		pthread_mutex_lock(&vol->lock);
+		dirty = f->dirty;
+		pthread_mutex_unlock(&vol->lock);
+	}
 	if (last && dirty)
 		give_up(vol, f, r);
 	if (last) {

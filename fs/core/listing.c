@@ -137,6 +137,8 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 	if (!dir)
 		return;         /* an orphan: `icmfs check` names it */
 	name = icm_tree_find(&vol->tree, dir, base);
+	if (!name && icm_grave_has(vol, path, e->modify_index))
+		return;         /* removed while the listing was on its way */
 	if (name && name->inode->published)
 		name->seen = true;
 	decode_or_broken(e, path, &attr);

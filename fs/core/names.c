@@ -44,7 +44,7 @@ static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetch
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	int r = icm_backend_get(vol->be, &ctx, key, &e);
 
-	*ret = (struct icm_fetched){ 0 };
+	ret->absent = r == -ENOENT;
 	if (r < 0)
 		return r;
 	ret->attr_index = e.modify_index;
@@ -73,6 +73,7 @@ int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *na
 
 	pthread_mutex_lock(&vol->lock);
 	dir_path = icm_inode_path(dir);
+	*ret = (struct icm_fetched){ .clock = vol->tree.clock, .absent = true };
 	pthread_mutex_unlock(&vol->lock);
 	if (!dir_path)
 		return -ENOENT;
@@ -85,13 +86,16 @@ struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir
                                    struct icm_news *news)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
+	ICM_AUTOFREE char *dir_path = icm_inode_path(dir);
+	ICM_AUTOFREE char *path = dir_path ? icm_path_join(dir_path, text) : NULL;
 
-	if (!there) {
-		if (name && name->inode->published)
+	if (there->absent) {
+		/* what came into the tree meanwhile is newer */
+		if (name && name->inode->published && name->born <= there->clock)
 			icm_apply_remove(vol, name, news);
 		return NULL;
 	}
-	if (!dir->names)
+	if (!path || (!name && icm_grave_has(vol, path, there->attr_index)))
 		return NULL;
 	if (name && name->attr_index >= there->attr_index &&
 	    (!there->attr.linked || name->inode->index >= there->inode_index))
@@ -126,7 +130,7 @@ int icm_name_place(struct icm_volume *vol, struct icm_inode *dir, const char *na
 	bool moved;
 
 	pthread_mutex_lock(&vol->lock);
-	moved = there && has_moved(vol, dir, name, there);
+	moved = !there->absent && has_moved(vol, dir, name, there);
 	pthread_mutex_unlock(&vol->lock);
 	if (moved) {
 		int r = icm_feed_catch_up(vol);
@@ -149,7 +153,7 @@ int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *
 	int placed = 0;
 
 	if (r == 0 || r == -ENOENT)
-		placed = icm_name_place(vol, dir, name, r == 0 ? &there : NULL);
+		placed = icm_name_place(vol, dir, name, &there);
 	return placed < 0 ? placed : r;
 }
 
@@ -345,4 +349,35 @@ void icm_name_removed(struct icm_volume *vol, struct icm_name *name, uint64_t in
 		inode->index = index;
 	}
 	icm_tree_remove(&vol->tree, name);
+}
+
+/* ---- files that only this mount has ---- */
+
+struct icm_file *icm_unpublished_lock(struct icm_volume *vol, struct icm_inode *inode)
+{
+	struct icm_file *f = NULL;
+	bool published;
+
+	pthread_mutex_lock(&vol->lock);
+	if (!inode->published)
+		f = icm_file_get(vol, inode);
+	pthread_mutex_unlock(&vol->lock);
+	if (!f)
+		return NULL;
+	pthread_mutex_lock(&f->commit);
+	pthread_mutex_lock(&vol->lock);
+	published = inode->published;
+	pthread_mutex_unlock(&vol->lock);
+	if (!published)
+		return f;
+	icm_unpublished_unlock(f);
+	return NULL;
+}
+
+void icm_unpublished_unlock(struct icm_file *f)
+{
+	if (!f)
+		return;
+	pthread_mutex_unlock(&f->commit);
+	icm_fs_forget(&f->view, 1);
 }

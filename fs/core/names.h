@@ -5,19 +5,21 @@
 
 #include "core/commit.h"
 
-/* A name as the store has it. */
+/* A name as the store had it at one moment. */
 struct icm_fetched {
+	uint64_t clock;                 /* of the tree, before the store was asked */
+	bool absent;
 	struct icm_attr attr;           /* owned; of a linked file: the inode's */
 	uint64_t attr_index;
 	uint64_t inode_index;           /* linked files */
 };
 void icm_fetched_clear(struct icm_fetched *f);
 
-/* Asks the store; the tree stays. -ENOENT: absent (or dir is gone); -EIO damaged. */
+/* Asks the store; the tree stays. -ENOENT: absent (or dir is gone), noted in *ret. */
 int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
                    struct icm_fetched *ret) ICM_MUST_CHECK;
-/* Puts it into the tree (NULL: it is absent in the store), if that isn't newer;
- * volume->lock held. Returns the name, if there is one. */
+/* Puts it into the tree, if that isn't newer; volume->lock held. Returns the
+ * name, if there is one. */
 struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir,
                                    const char *name, const struct icm_fetched *there,
                                    struct icm_news *news);
@@ -74,6 +76,13 @@ void icm_part_touch_inode(struct icm_volume *vol, struct icm_part *part,
 /* After such a commit, volume->lock held: the inode has one name less. */
 void icm_name_removed(struct icm_volume *vol, struct icm_name *name, uint64_t index,
                       struct timespec now);
+
+/* The view of a file that isn't published yet, referenced and with its commit
+ * lock held, so that no publication is under way: whoever changes such a file
+ * in the tree alone has to hold it. NULL: it is published (or was just now). */
+struct icm_file *icm_unpublished_lock(struct icm_volume *vol, struct icm_inode *inode);
+/* Takes NULL. */
+void icm_unpublished_unlock(struct icm_file *f);
 
 /* ---- remove.c ---- */
 

@@ -135,8 +135,10 @@ int icm_publication_make(struct icm_volume *vol, struct icm_file *f, struct icm_
 		return -EIO;
 	p->size = icm_data_size(f->data);
 	r = icm_data_is_plain(f->data) ? make_plain(f->data, p) : make_chunked(vol, f->data, p);
-	if (r == 0)
+	if (r == 0) {
 		p->hash = icm_sha256(p->value, p->len);
+		p->holes = icm_data_is_plain(f->data) ? 0 : icm_data_holes(f->data);
+	}
 	return r;
 }
 
@@ -233,10 +235,13 @@ static void new_attr(const struct target *t, const struct icm_publication *p, st
 {
 	icm_attr_copy(a, &t->attr);
 	a->size = p->size;
+	a->holes = p->holes;
 	a->has_hash = true;
 	a->hash = p->hash;
 	a->mtime = p->mtime;
-	a->ctime = p->ctime;
+	/* a change of attributes meanwhile may have been later */
+	if (icm_timespec_cmp(a->ctime, p->ctime) < 0)
+		a->ctime = p->ctime;
 	if (p->atime_set)
 		a->atime = p->atime;
 	icm_random_id(a->id);
@@ -324,10 +329,13 @@ static void published(struct icm_volume *vol, struct icm_file *f, struct icm_pub
 	pthread_mutex_lock(&vol->lock);
 	if (!inode->published && inode->names)
 		icm_apply_dir_time(inode->names->dir, p->ctime, &news);
-	icm_apply_attr(vol, inode, attr, f, &news);
-	f->version = icm_inode_version(inode);
+	if (attr->linked ? inode->index < index
+	                 : inode->names && inode->names->attr_index < index) {
+		icm_apply_attr(vol, inode, attr, f, &news);
+		f->version = icm_inode_version(inode);
+	}
 	if (attr->linked) {
-		inode->index = index;
+		inode->index = inode->index < index ? index : inode->index;
 	} else if (inode->names && inode->names->attr_index < index) {
 		inode->names->attr_index = index;
 		if (!p->same)

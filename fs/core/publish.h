@@ -12,7 +12,7 @@ struct icm_publication {
 	void *value;                    /* owned; of the tree key */
 	size_t len;
 	uint64_t flags;
-	uint64_t size;
+	uint64_t size, holes;
 	struct icm_sha256 hash;
 	struct timespec mtime, ctime, atime;
 	bool atime_set;

@@ -157,6 +157,8 @@ json_t *icm_attr_to_json(const struct icm_attr *a)
 	icm_json_set_u64(obj, "gid", a->gid);
 	if (has_size(a->mode))
 		icm_json_set_u64(obj, "size", a->size);
+	if (a->holes)
+		icm_json_set_u64(obj, "holes", a->holes);
 	if (is_device(a->mode))
 		set_rdev(obj, a->rdev);
 	icm_json_set_time(obj, "atime", a->atime);
@@ -257,6 +259,8 @@ static int get_numbers(const json_t *obj, struct icm_attr *a)
 		r = icm_json_get_u64(obj, "nlink", 1, UINT32_MAX, &nlink);
 	if (r >= 0 && has_size(a->mode))
 		r = icm_json_get_u64(obj, "size", 0, max, &a->size);
+	if (r >= 0 && S_ISREG(a->mode) && json_object_get(obj, "holes"))
+		r = icm_json_get_u64(obj, "holes", 0, a->size, &a->holes);
 	if (r >= 0 && is_device(a->mode))
 		r = get_rdev(obj, &a->rdev);
 	a->uid = (uid_t)uid;

@@ -51,6 +51,7 @@ struct icm_attr {
 	uid_t uid;
 	gid_t gid;
 	uint64_t size;          /* bytes; files and symbolic links */
+	uint64_t holes;         /* bytes of a regular file that are in no blob; at most size */
 	dev_t rdev;             /* devices */
 	struct timespec atime;  /* set by utimensat and creation only */
 	struct timespec mtime;

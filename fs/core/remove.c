@@ -23,8 +23,10 @@ static int look_again(struct icm_volume *vol, struct icm_inode *dir, const char 
 }
 
 /* A name that no other mount knows. */
-static int unlink_unpublished(struct icm_volume *vol, struct icm_inode *dir, const char *text)
+static int unlink_unpublished(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+                              struct icm_inode *inode)
 {
+	struct icm_file *f = icm_unpublished_lock(vol, inode);
 	struct icm_name *name;
 	struct timespec now = icm_wall_time();
 	int r = -ESTALE;
@@ -33,13 +35,14 @@ static int unlink_unpublished(struct icm_volume *vol, struct icm_inode *dir, con
 	name = icm_tree_find(&vol->tree, dir, text);
 	if (!name) {
 		r = -ENOENT;
-	} else if (!name->inode->published) {
+	} else if (f && name->inode == inode) {
 		name->inode->attr.ctime = now;
 		icm_tree_remove(&vol->tree, name);
 		dir->attr.mtime = dir->attr.ctime = now;
 		r = 0;
 	}
 	pthread_mutex_unlock(&vol->lock);
+	icm_unpublished_unlock(f);
 	return r;
 }
 
@@ -120,7 +123,7 @@ int icm_shared_unlink(struct icm_view *dir_view, const struct icm_call *call, co
 		r = take_for_unlink(vol, dir, name, &p);
 		if (r == 0)
 			r = p.published ? unlink_once(vol, call, dir, name, &p)
-			                : unlink_unpublished(vol, dir, name);
+			                : unlink_unpublished(vol, dir, name, p.inode);
 		icm_place_clear(vol, &p);
 		if (r == -ENOENT && tries == 0)
 			r = -ESTALE;    /* the store may know it */

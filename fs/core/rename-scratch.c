@@ -108,6 +108,7 @@ static int place_once(struct icm_scratch_rename *sr, struct icm_inode *dir, stru
 	icm_attr_copy(&attr, &f->inode->attr);
 	pthread_mutex_unlock(&vol->lock);
 	attr.size = p->size;
+	attr.holes = p->holes;
 	attr.has_hash = true;
 	attr.hash = p->hash;
 	attr.ctime = now;
@@ -165,15 +166,16 @@ static int place(struct icm_scratch_rename *sr, struct icm_inode *dir, struct ic
 
 		pthread_mutex_lock(&vol->lock);
 		r = icm_place_take(vol, dir, sr->to, &b);
-		if (r == 0 && b.exists && !b.published) {
-			icm_tree_remove(&vol->tree, b.name);    /* ours alone: it just goes */
-			r = -ESTALE;
-		} else if (r == 0 && b.exists && S_ISDIR(b.attr.mode)) {
+		if (r == 0 && b.exists && S_ISDIR(b.attr.mode)) {
 			r = -EISDIR;
 		} else if (r == 0 && b.exists && (sr->flags & RENAME_NOREPLACE)) {
 			r = -EEXIST;
 		}
 		pthread_mutex_unlock(&vol->lock);
+		if (r == 0 && b.exists && !b.published) {
+			icm_drop_unpublished(vol, dir, sr->to, b.inode);
+			r = -ESTALE;
+		}
 		if (r == 0)
 			r = place_once(sr, dir, f, &p, &b);
 		icm_place_clear(vol, &b);

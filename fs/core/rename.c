@@ -209,7 +209,8 @@ static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct
 
 	icm_feed_own_commit(vol, index);
 	icm_grave_dig(vol, rn->a.path, index);
-	if (!from || from->inode != rn->a.inode || (to && to->inode != rn->b.inode)) {
+	if (!from || from->inode != rn->a.inode || (to && to->inode != rn->b.inode) ||
+	    from->attr_index > index) {
 		vol->resync_wanted = true;      /* another change came in between */
 		return;
 	}
@@ -368,15 +369,18 @@ static int publish_first(struct icm_volume *vol, struct icm_inode *inode, pid_t 
 }
 
 /* A name that only this mount has is replaced: it just goes. */
-static void drop_unpublished(struct icm_volume *vol, struct icm_rename *rn)
+void icm_drop_unpublished(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+                          struct icm_inode *inode)
 {
+	struct icm_file *f = icm_unpublished_lock(vol, inode);
 	struct icm_name *name;
 
 	pthread_mutex_lock(&vol->lock);
-	name = icm_tree_find(&vol->tree, rn->to_dir, rn->to);
-	if (name && !name->inode->published)
+	name = icm_tree_find(&vol->tree, dir, text);
+	if (f && name && name->inode == inode)
 		icm_tree_remove(&vol->tree, name);
 	pthread_mutex_unlock(&vol->lock);
+	icm_unpublished_unlock(f);
 }
 
 static int attempt(struct icm_volume *vol, struct icm_rename *rn)
@@ -398,7 +402,7 @@ static int attempt(struct icm_volume *vol, struct icm_rename *rn)
 			r = publish_first(vol, rn->b.inode, rn->call->pid);
 			return r < 0 ? r : -ESTALE;
 		}
-		drop_unpublished(vol, rn);
+		icm_drop_unpublished(vol, rn->to_dir, rn->to, rn->b.inode);
 		return -ESTALE;
 	}
 	return rn->flags & RENAME_EXCHANGE ? exchange_once(vol, rn) : rename_once(vol, rn);

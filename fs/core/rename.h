@@ -28,6 +28,9 @@ struct icm_scratch_rename {
 int icm_rename_from_scratch(struct icm_scratch_rename *sr);
 /* A shared file becomes a local one, and its shared name goes. -EXDEV as above. */
 int icm_rename_to_scratch(struct icm_scratch_rename *sr);
+/* The name of a file that only this mount has goes, without a word to the store. */
+void icm_drop_unpublished(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+                          struct icm_inode *inode);
 /* In scratch: 1 directory, 0 something else, -ENOENT. */
 int icm_scratch_is_dir(struct icm_scratch *s, const char *dir, const char *name);
 

@@ -40,7 +40,7 @@ struct icm_content *icm_content_unref(struct icm_content *c);   /* takes NULL, r
 /* Which contents a view shows. */
 struct icm_version {
 	uint64_t gen;                   /* the inode's generation; 0 = none in the store */
-	uint64_t size;
+	uint64_t size, holes;
 	struct timespec mtime, ctime;
 	bool has_hash;
 	struct icm_sha256 hash;
@@ -67,7 +67,8 @@ struct icm_file {
 	bool append_only;               /* all changes since the base were O_APPEND writes */
 	bool conflict;                  /* a conflict copy took the bytes: handles get -ESTALE */
 	uint64_t base_size;             /* size of the base when it became dirty */
-	uint64_t dirty_size;            /* size while dirty, for stat without `io` */
+	uint64_t dirty_size;            /* size and holes while dirty, for stat without `io` */
+	uint64_t dirty_holes;
 	struct timespec dirty_time;     /* of the last change */
 	bool times_set;                 /* utimensat on a dirty file: published with it */
 	struct timespec set_atime, set_mtime;

@@ -161,6 +161,7 @@ struct icm_name *icm_tree_add(struct icm_tree *t, struct icm_inode *dir, const c
 		link_child(dir, name);
 	}
 	icm_map_add(&t->names, &name->node, name_hash(dir, text));
+	name->born = ++t->clock;
 	t->n_files++;
 	return name;
 }

@@ -42,6 +42,7 @@ struct icm_name {
 	uint64_t cookie;                /* position for readdir; never 0 to 2 */
 	uint64_t tree_index;            /* of tree/<path>; 0 = not known (it was listed) */
 	uint64_t attr_index;            /* of attr/<path>; 0 = not in the store */
+	uint64_t born;                  /* the tree's clock when it was added */
 	bool seen;                      /* mark of a listing */
 	char text[];
 };
@@ -50,7 +51,8 @@ struct icm_tree {
 	struct icm_map names;
 	struct icm_map inodes;
 	struct icm_inode *root;         /* referenced; has one name, "" */
-	size_t n_files;
+	size_t n_files;                 /* names */
+	uint64_t clock;                 /* counts names added */
 };
 
 void icm_tree_init(struct icm_tree *t);
