@@ -252,6 +252,7 @@ static int session(const char *path, const struct op *o, struct result *r)
 {
 	uint64_t state = o->seed;
 	int flags = O_RDWR | O_NONBLOCK, fd, rc = 0;
+	bool pending; /* cut or created, and nothing written since */
 	int steps = 1 + (int)below(&state, 6);
 	struct stat st;
 
@@ -264,6 +265,7 @@ static int session(const char *path, const struct op *o, struct result *r)
 	fd = open(path, flags, 0644);
 	if (fd < 0)
 		return -1;
+	pending = flags & (O_TRUNC | O_CREAT);
 	for (int i = 0; i < steps && rc == 0; i++) {
 		size_t len = 1 + below(&state, below(&state, 6) ? 3000 : 120000);
 		off_t at = (off_t)below(&state, below(&state, 6) ? 8000 : 300000) | 1;
@@ -273,12 +275,14 @@ static int session(const char *path, const struct op *o, struct result *r)
 		switch (below(&state, 7)) {
 		case 0:
 			rc = ftruncate(fd, at);
+			pending = true;
 			break;
 		case 1:
 			rc = map_write(fd, at, len, s);
 			break;
 		case 2:
 			rc = fsync(fd);
+			pending = false;
 			break;
 		case 3:
 			look(fd, r, at, len);
@@ -287,11 +291,15 @@ static int session(const char *path, const struct op *o, struct result *r)
 			b = scratch(len);
 			fill(b, len, s);
 			rc = write_all(fd, b, len, at);
+			pending = false;
 			look(fd, r, at, len);
 		}
 		if (fstat(fd, &st) == 0)
 			keep_data(r, (const char *)&st.st_size, sizeof(st.st_size));
 	}
+	/* A cut alone is published some time after the last close, unless it is synchronised. */
+	if (pending && fsync(fd) < 0)
+		rc = -1;
 	if (close(fd) < 0)
 		rc = -1;
 	return rc;
@@ -437,6 +445,8 @@ static void do_op(const char *root, const struct op *o, struct result *r)
 		if (fd < 0)
 			break;
 		r->rc = fallocate(fd, o->mode, o->at, (off_t)o->len);
+		if (r->rc == 0)
+			r->rc = fsync(fd);
 		if (close(fd) < 0)
 			r->rc = -1;
 		break;

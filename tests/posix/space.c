@@ -39,7 +39,8 @@ TEST(sparse, far_out)
 	EQ(memcmp(b, "\0\0far", 5), 0);
 	EQ(pread(fd, b, sizeof(b), far / 2 + 1), 8);
 	EQ(memcmp(b, "\0\0\0\0\0\0\0\0", 8), 0);
-	EQ(stat_fd(fd).st_blocks < 20000, 1);
+	if (!facts.is_fuse) /* a store's attributes have no count of blocks */
+		EQ(stat_fd(fd).st_blocks < 20000, 1);
 	OK(ftruncate(fd, 1));
 	EQ(stat_fd(fd).st_size, 1);
 	OK(close(fd));
