@@ -116,8 +116,9 @@ LOGS=0
 # Also true of a dead mount, which mountpoint(1) denies.
 is_mounted() { grep -qF " ${1// /\\040} " /proc/self/mounts; }
 
+# It is the mount that answers, not what is below while a dead one is replaced.
 mounted_and_alive() {
-	is_mounted "$1" && stat -f "$1" >/dev/null
+	is_mounted "$1" && [ "$(stat -f -c %t "$1")" = 65735546 ]
 }
 
 # mount_at DIR [OPTION,…]; two_mounts takes MOUNT_OPTS.

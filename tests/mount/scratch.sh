@@ -98,10 +98,16 @@ echo 5 >"$A/x.log"
 say ".icmfsignore in the tree"
 echo '*.ign' >"$A/.icmfsignore"
 [ "$(cat "$B/.icmfsignore")" = '*.ign' ] || fail ".icmfsignore on B"
-echo 6 >"$A/f.ign"
-[ ! -e "$B/f.ign" ] || fail ".icmfsignore doesn't count on A"
-echo 7 >"$B/g.ign"
-[ ! -e "$A/g.ign" ] || fail ".icmfsignore doesn't count on B"
+n=0
+# local_on A B: a new name of the kind isn't seen on the other mount; the
+# patterns may take a moment.
+local_on() {
+	n=$((n + 1))
+	echo "$n" >"$1/$n.ign"
+	[ ! -e "$2/$n.ign" ]
+}
+wait_for 10 local_on "$A" "$B" || fail ".icmfsignore doesn't count on A"
+wait_for 10 local_on "$B" "$A" || fail ".icmfsignore doesn't count on B"
 umount_at "$A"
 umount_at "$B"
 check_store
