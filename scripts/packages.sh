@@ -29,6 +29,7 @@ test   sqlite3            damages stores, works inside a mount
 test   jq                 JSON in tests, works inside a mount
 test   rsync              works inside a mount
 test   git                works inside a mount
+test   ed                 works inside a mount
 test   vim                works inside a mount
 test   attr               getfattr, setfattr
 test   acl                getfacl: access lists are refused
