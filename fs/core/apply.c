@@ -23,10 +23,26 @@ bool icm_attr_is_broken(const struct icm_attr *attr)
 	return (attr->mode & S_IFMT) == 0;
 }
 
-void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, struct icm_news *news)
+void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, uint64_t index,
+                        struct icm_news *news)
 {
+	if (index < dir->index)
+		return;
+	dir->index = index;
 	dir->attr.mtime = dir->attr.ctime = time;
 	icm_news_inode(news, dir, false);
+}
+
+void icm_apply_keep_times(struct icm_inode *inode, uint64_t index, struct icm_attr *attr)
+{
+	if (!S_ISDIR(attr->mode))
+		return;
+	if (inode->index > index) {
+		attr->mtime = inode->attr.mtime;
+		attr->ctime = inode->attr.ctime;
+	} else {
+		inode->index = index;
+	}
 }
 
 void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struct icm_attr *attr,
@@ -135,6 +151,17 @@ static bool is_newer(const struct icm_name *name, uint64_t index)
 	return known >= index;
 }
 
+/* Attributes of a directory carry its times. */
+static void apply_own_attr(struct icm_volume *vol, struct icm_inode *inode,
+                           const struct icm_change *c, uint64_t index, struct icm_news *news)
+{
+	ICM_AUTOATTR struct icm_attr attr;
+
+	icm_attr_copy(&attr, &c->attr);
+	icm_apply_keep_times(inode, index, &attr);
+	icm_apply_attr(vol, inode, &attr, NULL, news);
+}
+
 static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
                                 struct icm_news *news)
 {
@@ -145,7 +172,7 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 	if (!c->has_attr)
 		return false;
 	if (!*c->path) {        /* the root's own attributes */
-		icm_apply_attr(vol, vol->tree.root, &c->attr, NULL, news);
+		apply_own_attr(vol, vol->tree.root, c, index, news);
 		vol->tree.root->names->attr_index = index;
 		return true;
 	}
@@ -158,7 +185,10 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 		return true;
 	if (!name && c->op != ICM_CHANGE_CREATE)
 		return false;
-	name = icm_apply_upsert(vol, dir, base, &c->attr, news);
+	if (name && icm_inode_is_dir(name->inode) && name->inode->attr.ino == c->attr.ino)
+		apply_own_attr(vol, name->inode, c, index, news);
+	else
+		name = icm_apply_upsert(vol, dir, base, &c->attr, news);
 	if (name && c->attr.linked) {
 		name->inode->index = index;
 	} else if (name) {
@@ -166,8 +196,6 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 		if (c->op != ICM_CHANGE_ATTR)
 			name->tree_index = index;
 	}
-	if (c->op == ICM_CHANGE_CREATE)
-		icm_apply_dir_time(dir, c->time, news);
 	return true;
 }
 
@@ -193,7 +221,6 @@ static bool apply_remove_change(struct icm_volume *vol, const struct icm_change 
 		return true;
 	count_names_left(name->inode, c->left, index, c->time);
 	icm_apply_remove(vol, name, news);
-	icm_apply_dir_time(dir, c->time, news);
 	return true;
 }
 
@@ -225,8 +252,6 @@ static bool apply_rename_change(struct icm_volume *vol, const struct icm_change 
 		name->inode->index = index;
 	if (icm_inode_is_dir(name->inode))
 		icm_tree_set_indexes_below(name->inode, index);
-	icm_apply_dir_time(from, c->time, news);
-	icm_apply_dir_time(to, c->time, news);
 	return true;
 }
 
@@ -262,8 +287,8 @@ void icm_apply_exchange(struct icm_volume *vol, struct icm_name *a, struct icm_n
 	a->inode->attr.ctime = b->inode->attr.ctime = time;
 	icm_news_inode(news, a->inode, false);
 	icm_news_inode(news, b->inode, false);
-	icm_apply_dir_time(a->dir, time, news);
-	icm_apply_dir_time(b->dir, time, news);
+	icm_apply_dir_time(a->dir, time, index, news);
+	icm_apply_dir_time(b->dir, time, index, news);
 	swap_names(vol, a, b, index, news);
 }
 
@@ -300,13 +325,31 @@ static bool apply_link_change(struct icm_volume *vol, const struct icm_change *c
 	name = icm_tree_add(&vol->tree, dir, base, name->inode);
 	name->attr_index = name->tree_index = index;
 	icm_news_name(news, dir, base);
-	icm_apply_dir_time(dir, c->time, news);
 	return true;
+}
+
+/* The directories of names that changed, whether or not the names themselves
+ * are known already (from a look-up). */
+static void touch_dirs(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
+                       struct icm_news *news)
+{
+	const char *base;
+	struct icm_inode *dir;
+
+	if (c->op == ICM_CHANGE_WRITE || c->op == ICM_CHANGE_ATTR)
+		return;
+	dir = c->op == ICM_CHANGE_LINK ? NULL : icm_tree_parent(&vol->tree, c->path, &base);
+	if (dir)
+		icm_apply_dir_time(dir, c->time, index, news);
+	dir = c->to ? icm_tree_parent(&vol->tree, c->to, &base) : NULL;
+	if (dir)
+		icm_apply_dir_time(dir, c->time, index, news);
 }
 
 static bool apply_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
                          struct icm_news *news)
 {
+	touch_dirs(vol, c, index, news);
 	switch (c->op) {
 	case ICM_CHANGE_CREATE:
 	case ICM_CHANGE_WRITE:
@@ -355,6 +398,19 @@ static void send_event(struct icm_volume *vol, const struct icm_change *c)
 	vol->notify.event(vol->notify_data, &ev);
 }
 
+/* What is scratch in a directory stays in it. */
+static void move_scratch(struct icm_volume *vol, const struct icm_change *c)
+{
+	if (!vol->scratch || !c->has_attr || !S_ISDIR(c->attr.mode))
+		return;
+	if (c->op == ICM_CHANGE_RENAME)
+		icm_scratch_dir_moved(vol->scratch, c->path, c->to);
+	else if (c->op == ICM_CHANGE_EXCHANGE)
+		icm_scratch_dirs_exchanged(vol->scratch, c->path, c->to);
+	else if (c->op == ICM_CHANGE_REMOVE)
+		icm_scratch_dir_removed(vol->scratch, c->path);
+}
+
 bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec, uint64_t index)
 {
 	struct icm_news news = { 0 };
@@ -365,6 +421,8 @@ bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec,
 		fits = apply_change(vol, &rec->changes[i], index, &news) && fits;
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
+	for (size_t i = 0; i < rec->n_changes; i++)
+		move_scratch(vol, &rec->changes[i]);
 	for (size_t i = 0; vol->notify.event && i < rec->n_changes; i++)
 		send_event(vol, &rec->changes[i]);
 	return fits;

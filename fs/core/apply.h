@@ -24,8 +24,12 @@ void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struc
 /* Two names change places at `index`; frees both objects. */
 void icm_apply_exchange(struct icm_volume *vol, struct icm_name *a, struct icm_name *b,
                         uint64_t index, struct timespec time, struct icm_news *news);
-/* A change of names in a directory. */
-void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, struct icm_news *news);
+/* A change of names in a directory, unless a later one is known. */
+void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, uint64_t index,
+                        struct icm_news *news);
+/* The times of a directory in *attr, which was read or made at `index`, are
+ * replaced by what the tree knows from later. */
+void icm_apply_keep_times(struct icm_inode *inode, uint64_t index, struct icm_attr *attr);
 /* Attributes of a name whose record can't be read: it is listed, and gives EIO. */
 void icm_attr_broken(struct icm_attr *attr, const char *path);
 bool icm_attr_is_broken(const struct icm_attr *attr);

@@ -126,6 +126,7 @@ static int commit_attr(struct icm_volume *vol, struct icm_inode *inode, pid_t pi
 		icm_apply_attr(vol, inode, &t->attr, NULL, &news);
 		inode->index = part.index;
 	} else if (!t->attr.linked && inode->names && inode->names->attr_index < part.index) {
+		icm_apply_keep_times(inode, part.index, &t->attr);
 		icm_apply_attr(vol, inode, &t->attr, NULL, &news);
 		inode->names->attr_index = part.index;
 	}

@@ -103,7 +103,7 @@ static int create_copy(struct icm_volume *vol, struct icm_file *f, struct icm_pu
 	made = icm_apply_upsert(vol, dir, name, &attr, &news);
 	if (made)
 		made->attr_index = made->tree_index = part.index;
-	icm_apply_dir_time(dir, p->ctime, &news);
+	icm_apply_dir_time(dir, p->ctime, part.index, &news);
 	icm_feed_own_commit(vol, part.index);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);

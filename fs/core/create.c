@@ -184,7 +184,7 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 		               ? NULL : icm_apply_upsert(vol, dir, name, &attr, &news);
 		if (made)
 			made->attr_index = made->tree_index = part.index;
-		icm_apply_dir_time(dir, now, &news);
+		icm_apply_dir_time(dir, now, part.index, &news);
 		r = found(vol, dir, name, ret_view, ret_st);
 		pthread_mutex_unlock(&vol->lock);
 		icm_news_tell(vol, &news);
@@ -219,6 +219,21 @@ static int create(struct icm_view *dir_view, const char *name, const struct made
 	return r == -ESTALE ? -EBUSY : r;
 }
 
+/* The caller as the maker of a scratch name in a shared directory, which may be
+ * set-group-id. Returns the mode that a directory made there gets. */
+static mode_t scratch_maker(struct icm_view *dir, const struct icm_call *call, mode_t mode,
+                            struct icm_call *ret)
+{
+	struct icm_volume *vol = dir->vol;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	*ret = *call;
+	if (!(inode_of(dir)->attr.mode & S_ISGID))
+		return mode;
+	ret->gid = inode_of(dir)->attr.gid;
+	return S_ISDIR(mode) ? mode | S_ISGID : mode;
+}
+
 /* The path of a new name if it is scratch, else NULL. */
 static char *scratch_dir_for(struct icm_view *dir, const char *name, bool is_dir)
 {
@@ -243,13 +258,16 @@ int icm_shared_mknod(struct icm_view *dir, const struct icm_call *call, const ch
                      mode_t mode, dev_t rdev, struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct made m = { .mode = mode, .rdev = rdev, .call = call };
+	struct icm_call maker;
 	ICM_AUTOFREE char *local = scratch_dir_for(dir, name, false);
 
 	if (!(mode & S_IFMT))
 		m.mode |= S_IFREG;
-	if (local)
-		return icm_scratch_mknod(dir->vol->scratch, call, local, name, m.mode, rdev, ret_view,
-		                         ret_st);
+	if (local) {
+		scratch_maker(dir, call, m.mode, &maker);
+		return icm_scratch_mknod(dir->vol->scratch, &maker, local, name, m.mode, rdev,
+		                         ret_view, ret_st);
+	}
 	return create(dir, name, &m, ret_view, ret_st);
 }
 
@@ -257,10 +275,14 @@ int icm_shared_mkdir(struct icm_view *dir, const struct icm_call *call, const ch
                      mode_t mode, struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct made m = { .mode = S_IFDIR | (mode & 07777), .call = call };
+	struct icm_call maker;
 	ICM_AUTOFREE char *local = scratch_dir_for(dir, name, true);
 
-	if (local)
-		return icm_scratch_mkdir(dir->vol->scratch, call, local, name, mode, ret_view, ret_st);
+	if (local) {
+		mode = scratch_maker(dir, call, m.mode, &maker) & 07777;
+		return icm_scratch_mkdir(dir->vol->scratch, &maker, local, name, mode, ret_view,
+		                         ret_st);
+	}
 	return create(dir, name, &m, ret_view, ret_st);
 }
 
@@ -268,15 +290,18 @@ int icm_shared_symlink(struct icm_view *dir, const struct icm_call *call, const 
                        const char *target, struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct made m = { .mode = S_IFLNK | 0777, .target = target, .call = call };
+	struct icm_call maker;
 	ICM_AUTOFREE char *local = scratch_dir_for(dir, name, false);
 
 	if (!*target)
 		return -ENOENT;
 	if (strlen(target) > ICM_SYMLINK_MAX)
 		return -ENAMETOOLONG;
-	if (local)
-		return icm_scratch_symlink(dir->vol->scratch, call, local, name, target, ret_view,
+	if (local) {
+		scratch_maker(dir, call, m.mode, &maker);
+		return icm_scratch_symlink(dir->vol->scratch, &maker, local, name, target, ret_view,
 		                           ret_st);
+	}
 	return create(dir, name, &m, ret_view, ret_st);
 }
 
@@ -327,12 +352,15 @@ int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const c
                       struct icm_open_result *ret)
 {
 	struct made m = { .mode = S_IFREG | (mode & 07777), .call = call };
+	struct icm_call maker;
 	ICM_AUTOFREE char *local = scratch_dir_for(dir, name, false);
 	int r = -EEXIST;
 
-	if (local)
-		return icm_scratch_create(dir->vol->scratch, call, local, name, mode, flags, ret_view,
-		                          ret_st, ret);
+	if (local) {
+		scratch_maker(dir, call, m.mode, &maker);
+		return icm_scratch_create(dir->vol->scratch, &maker, local, name, mode, flags,
+		                          ret_view, ret_st, ret);
+	}
 	if (flags & O_EXCL)
 		r = create(dir, name, &m, ret_view, ret_st);
 	else

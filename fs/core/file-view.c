@@ -192,6 +192,7 @@ static void follow(struct icm_volume *vol, struct icm_file *f, struct icm_news *
 	if (f->frozen)
 		vol->n_frozen--;
 	f->frozen = false;
+	f->unsettled = true;
 	f->version = icm_inode_version(f->inode);
 	icm_news_view(news, f, true);
 }

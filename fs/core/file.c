@@ -134,6 +134,25 @@ static int drop_set_id(struct icm_view *view, const struct icm_call *call)
 	return icm_shared_setattr(view, call, NULL, ICM_SET_MODE, &st, &st);
 }
 
+/* A notification on its way would make the kernel ignore the size that it learns
+ * from this open's first reads. With a handle no further one is sent: a newer
+ * version freezes the view instead. */
+static void settle(struct icm_volume *vol, struct icm_file *f, struct icm_view *view)
+{
+	bool unsettled;
+
+	pthread_mutex_lock(&vol->lock);
+	unsettled = f->unsettled;
+	pthread_mutex_unlock(&vol->lock);
+	if (!unsettled)
+		return;
+	if (vol->notify.drain)
+		vol->notify.drain(vol->notify_data, view);
+	pthread_mutex_lock(&vol->lock);
+	f->unsettled = false;
+	pthread_mutex_unlock(&vol->lock);
+}
+
 int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flags,
                     struct icm_open_result *ret)
 {
@@ -158,6 +177,8 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 	h = icm_xcalloc(1, sizeof(*h));
 	pthread_mutex_lock(&vol->lock);
 	r = may_open(f, flags);
+	if (r == 0 && f->unsettled && call->nowait)
+		r = ICM_WOULD_WAIT;
 	keep = f->pages_gen == f->version.gen;
 	if (r == 0) {
 		f->pages_gen = f->version.gen;
@@ -172,8 +193,7 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 	icm_handle_init(&h->h, view, flags);
 	h->opener = writes ? process_of(call->pid) : 0;
 	*ret = (struct icm_open_result){ .handle = &h->h, .keep_cache = keep };
-	if (!keep && vol->notify.attr_changed)
-		vol->notify.attr_changed(vol->notify_data, view);
+	settle(vol, f, view);
 	if (flags & O_TRUNC)
 		r = truncate_at_open(vol, f);
 	if (r < 0)

@@ -165,7 +165,7 @@ static int link_once(struct linking *l)
 	} else {
 		vol->resync_wanted = true;
 	}
-	icm_apply_dir_time(l->dir, now, &news);
+	icm_apply_dir_time(l->dir, now, part.index, &news);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
 	return 0;

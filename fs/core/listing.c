@@ -234,7 +234,8 @@ static void set_times(struct icm_volume *vol, const char *path, const struct icm
 		return;         /* times only: `icmfs check` reports it */
 	pthread_mutex_lock(&vol->lock);
 	name = icm_tree_walk(&vol->tree, path);
-	if (name && icm_inode_is_dir(name->inode)) {
+	if (name && icm_inode_is_dir(name->inode) && name->inode->index <= e->modify_index) {
+		name->inode->index = e->modify_index;
 		name->inode->attr.mtime = times.mtime;
 		name->inode->attr.ctime = times.ctime;
 	}

@@ -89,7 +89,7 @@ static int unlink_once(struct icm_volume *vol, const struct icm_call *call, stru
 	name = icm_tree_find(&vol->tree, dir, text);
 	if (name && name->inode == p->inode)
 		icm_name_removed(vol, name, part.index, now);
-	icm_apply_dir_time(dir, now, &news);
+	icm_apply_dir_time(dir, now, part.index, &news);
 	icm_news_inode(&news, p->inode, false);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
@@ -208,7 +208,7 @@ static int rmdir_once(struct icm_volume *vol, const struct icm_call *call, struc
 	name = icm_tree_find(&vol->tree, dir, text);
 	if (name && name->inode == p->inode)
 		icm_name_removed(vol, name, part.index, now);
-	icm_apply_dir_time(dir, now, &news);
+	icm_apply_dir_time(dir, now, part.index, &news);
 	icm_news_inode(&news, p->inode, false);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);

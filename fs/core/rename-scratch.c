@@ -147,7 +147,7 @@ static int place_once(struct icm_scratch_rename *sr, struct icm_inode *dir, stru
 		vol->resync_wanted = true;
 	}
 	f->dirty = f->written = false;
-	icm_apply_dir_time(dir, now, &news);
+	icm_apply_dir_time(dir, now, part.index, &news);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
 	return 0;

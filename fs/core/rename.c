@@ -225,8 +225,8 @@ static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct
 	icm_apply_attr(vol, from->inode, attr, NULL, news);
 	if (icm_inode_is_dir(from->inode))
 		icm_tree_set_indexes_below(from->inode, index);
-	icm_apply_dir_time(rn->from_dir, now, news);
-	icm_apply_dir_time(rn->to_dir, now, news);
+	icm_apply_dir_time(rn->from_dir, now, index, news);
+	icm_apply_dir_time(rn->to_dir, now, index, news);
 }
 
 static int rename_once(struct icm_volume *vol, struct icm_rename *rn)
@@ -315,6 +315,8 @@ static int exchange_once(struct icm_volume *vol, struct icm_rename *rn)
 	}
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
+	if (vol->scratch && (S_ISDIR(rn->a.attr.mode) || S_ISDIR(rn->b.attr.mode)))
+		icm_scratch_dirs_exchanged(vol->scratch, rn->a.path, rn->b.path);
 	return 0;
 }
 

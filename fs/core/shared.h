@@ -56,6 +56,7 @@ struct icm_file {
 	pthread_mutex_t io;
 
 	/* under volume->lock */
+	bool unsettled;                 /* the kernel may not have dropped an older version yet */
 	bool frozen;                    /* stays at `version` although a newer one exists */
 	int64_t frozen_ns;              /* when it was frozen, or last read since */
 	struct icm_version version;     /* contents that this view shows when it isn't dirty */

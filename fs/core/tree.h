@@ -20,7 +20,8 @@ struct icm_inode {
 	struct icm_map_node node;       /* in tree->inodes, by number */
 	unsigned refs;                  /* names, views, operations under way */
 	struct icm_attr attr;           /* as in the store (or as it will be, unpublished) */
-	uint64_t index;                 /* linked files: of inode/<ino>; else 0 */
+	uint64_t index;                 /* linked files: of inode/<ino>; directories: of the
+	                                 * transaction that set their times; else 0 */
 	uint64_t gen;                   /* counts versions of the contents in this mount; never 0 */
 	bool published;                 /* in the store; else known to this mount only */
 	struct icm_name *names;         /* its names, by alias; NULL: gone */

@@ -313,7 +313,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 		return NULL;
 	icm_volume_stop(vol);
 	if (vol->control)
-		icm_fs_forget(vol->control, 1);
+		icm_control_close(vol->control);
 	free_views(vol);
 	icm_scratch_close(vol->scratch);
 	if (vol->lock_inode)
