@@ -48,8 +48,10 @@ if [ "$(id -u)" -eq 0 ]; then
 	run 1 touch mnt/new
 	run 0 ./mount.icmfs a.icmfs mnt -o remount,rw
 	run 0 touch mnt/new
+	pid=$("$icmfs" status --json mnt | jq .pid)
 	run 0 umount mnt
-	while pgrep -f "mount.icmfs a.icmfs $dir" >/dev/null; do sleep 0.01; done
+	# umount(8) doesn't wait for the daemon
+	while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
 fi
 
 # A mount whose process died: cleared away by umount, mounted over by mount.
