@@ -31,6 +31,12 @@ static const char schema[] =
 	") STRICT, WITHOUT ROWID;"
 	"INSERT INTO state (id, idx) VALUES (1, 1);";
 
+/* For a line to the user. */
+static const char *why(int r)
+{
+	return r == -EHOSTUNREACH ? "another program keeps it locked" : strerror(-r);
+}
+
 static int read_number(struct connection *c, const char *query, int64_t *ret)
 {
 	sqlite3_stmt *st = NULL;
@@ -46,30 +52,53 @@ static int read_number(struct connection *c, const char *query, int64_t *ret)
 	return r < 0 ? r : 0;
 }
 
+/* What tells one database from another. */
+struct marks {
+	int64_t id;
+	int64_t version;
+	int64_t objects;
+};
+
+/* In one transaction, if it isn't in one already: somebody may be making a
+ * store of the file. */
+static int read_marks(struct connection *c, struct marks *ret)
+{
+	bool begin = sqlite3_get_autocommit(c->db);
+	int r = 0;
+
+	if (begin)
+		r = connection_run(c, ST_BEGIN);
+	if (!r)
+		r = read_number(c, "PRAGMA application_id", &ret->id);
+	if (!r)
+		r = read_number(c, "PRAGMA user_version", &ret->version);
+	if (!r)
+		r = read_number(c, "SELECT count(*) FROM sqlite_schema", &ret->objects);
+	if (begin)
+		connection_rollback(c);
+	return r;
+}
+
 /* 1 = a store of ours, 0 = an empty database, negative = neither. */
 static int identify(struct connection *c, const char *path, char **ret_error)
 {
-	int64_t id = 0, version = 0, objects = 0;
+	struct marks m = { 0 };
 	int r;
 
-	r = read_number(c, "PRAGMA application_id", &id);
-	if (!r)
-		r = read_number(c, "PRAGMA user_version", &version);
-	if (!r)
-		r = read_number(c, "SELECT count(*) FROM sqlite_schema", &objects);
+	r = read_marks(c, &m);
 	if (r == -EPROTO)
 		return refuse(r, ret_error, "\"%s\" is no icmfs store, or it is damaged", path);
 	if (r)
-		return refuse(r, ret_error, "cannot read \"%s\": %s", path, sqlite3_errmsg(c->db));
-	if (!id && !version && !objects)
+		return refuse(r, ret_error, "cannot read \"%s\": %s", path, why(r));
+	if (!m.id && !m.version && !m.objects)
 		return 0;
-	if (id != SQLITE_STORE_ID)
+	if (m.id != SQLITE_STORE_ID)
 		return refuse(-EPROTO, ret_error, "\"%s\" is a database of another program", path);
-	if (version != SQLITE_STORE_VERSION)
+	if (m.version != SQLITE_STORE_VERSION)
 		return refuse(
 			-EPROTO, ret_error,
 			"\"%s\" has format %lld, this program knows format %d: use a newer icmfs",
-			path, (long long)version, SQLITE_STORE_VERSION);
+			path, (long long)m.version, SQLITE_STORE_VERSION);
 	return 1;
 }
 
@@ -102,25 +131,38 @@ static int make(struct connection *c, const char *path, char **ret_error)
 	return r;
 }
 
-static int use_wal(struct connection *c, const char *path, char **ret_error)
+/* 1 = the file is in WAL mode now, 0 = it can't be. */
+static int try_wal(struct connection *c)
 {
 	sqlite3_stmt *st = NULL;
-	bool wal = false;
-	int rc, r = 0;
+	int rc, r;
 
 	rc = sqlite3_prepare_v2(c->db, "PRAGMA journal_mode = WAL", -1, &st, NULL);
-	if (rc == SQLITE_OK) {
-		r = connection_step(c, st);
-		wal = r > 0 && !strcmp((const char *)sqlite3_column_text(st, 0), "wal");
-		sqlite3_finalize(st);
-	} else {
-		r = connection_error(c, rc);
-	}
-	if (wal)
+	if (rc != SQLITE_OK)
+		return connection_error(c, rc);
+	r = connection_step(c, st);
+	if (r > 0)
+		r = !strcmp((const char *)sqlite3_column_text(st, 0), "wal");
+	sqlite3_finalize(st);
+	return r;
+}
+
+static int use_wal(struct connection *c, const char *path, char **ret_error)
+{
+	struct timespec pause = icm_ns_to_timespec(ICM_NS_PER_MS);
+	int r;
+
+	/* Two who switch at once could wait for each other for ever: SQLite
+	 * refuses without asking the busy handler. */
+	while ((r = try_wal(c)) == -EHOSTUNREACH && icm_now_ns() < c->ctx->deadline_ns)
+		nanosleep(&pause, NULL);
+	if (r > 0)
 		return 0;
-	return refuse(r < 0 ? r : -EIO, ret_error,
-		      "cannot use \"%s\": its file system has no shared memory for SQLite's WAL",
-		      path);
+	if (r == 0)
+		return refuse(-EIO, ret_error,
+			      "cannot use \"%s\": its file system has no shared memory for SQLite",
+			      path);
+	return refuse(r, ret_error, "cannot open \"%s\": %s", path, why(r));
 }
 
 /* A new file is private: a store holds secrets. */
@@ -177,7 +219,7 @@ static int open_file(struct icm_sqlite *s, const char *path, const struct icm_ct
 	if (r == -EPROTO)
 		return refuse(r, ret_error, "\"%s\" is no icmfs store, or it is damaged", path);
 	if (r)
-		return refuse(r, ret_error, "cannot open \"%s\": %s", path, strerror(-r));
+		return refuse(r, ret_error, "cannot open \"%s\": %s", path, why(r));
 	return 0;
 }
 

@@ -300,7 +300,7 @@ Test(sqlite, a_full_disk_is_told_and_nothing_is_half_done)
 
 	cr_assert_eq(mkdir(dir, 0700), 0);
 	if (mount("tmpfs", dir, "tmpfs", 0, "size=3m") < 0)
-		cr_skip_test("can't mount");
+		store_skip("can't mount");
 	free(store_url);
 	store_url = icm_asprintf("sqlite:%s/store", dir);
 	be = store_open();
@@ -551,7 +551,7 @@ Test(sqlite, who_may_only_read_reads_beside_a_writer)
 	int fds[2];
 
 	if (geteuid() != 0)
-		cr_skip_test("needs root");
+		store_skip("needs root");
 	cr_assert_eq(pipe(fds), 0);
 	child = child_start(read_as_nobody, &fds[0]);
 	cr_assert_eq(chmod(store_dir, 0755), 0);
@@ -574,7 +574,7 @@ Test(sqlite, a_read_only_file_system_is_read)
 
 	cr_assert_eq(mkdir(dir, 0700), 0);
 	if (mount("tmpfs", dir, "tmpfs", 0, "size=3m") < 0)
-		cr_skip_test("can't mount");
+		store_skip("can't mount");
 	free(store_url);
 	store_url = icm_asprintf("sqlite:%s/a store?#%%", dir);
 	be = store_open();

@@ -48,6 +48,8 @@ void store_setup(void);
 /* The same without opening: for tests that fork before they open. */
 void store_setup_closed(void);
 void store_teardown(void);
+/* Ends the test as skipped. */
+void store_skip(const char *why);
 /* One more started instance of the test's store. */
 struct icm_backend *store_open(void);
 bool store_is(const char *scheme);

@@ -218,11 +218,11 @@ static void killed(bool (*gone)(const char *key))
 	pid_t pid;
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	holder_start(&pid, key, sizeof(key));
 	be = store_open();
 	if (be->facts.lease_renewal)
-		cr_skip_test("leases end by time");
+		store_skip("leases end by time");
 	cr_assert(has(be, key, "holder"));
 	before = store_index(be);
 	child_kill(pid);
@@ -251,11 +251,11 @@ Test(lease_processes, a_killed_process_that_nobody_waited_for_has_none_either)
 	pid_t pid;
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	holder_start(&pid, key, sizeof(key));
 	be = store_open();
 	if (be->facts.lease_renewal)
-		cr_skip_test("leases end by time");
+		store_skip("leases end by time");
 	cr_assert_eq(kill(pid, SIGKILL), 0);
 	/* dead, and still in the process table */
 	cr_assert_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
@@ -269,7 +269,7 @@ Test(lease_processes, a_live_process_keeps_its_lease)
 	pid_t pid;
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	holder_start(&pid, key, sizeof(key));
 	be = store_open();
 	for (int i = 0; i < 20; i++) {

@@ -39,7 +39,7 @@ Test(limits, a_larger_value_is_refused)
 	struct icm_lease lease = { 0 };
 
 	if (!be->facts.max_value_bytes)
-		cr_skip_test("no limit");
+		store_skip("no limit");
 	op.value = value = bytes(n);
 	cr_assert_eq(DO(be, op), -EFBIG);
 	cr_assert_eq(DO(be, OP_SET("l", "x"), op), -EFBIG);
@@ -152,7 +152,7 @@ Test(limits, a_longer_key_is_refused)
 	struct icm_entry e = { 0 };
 
 	if (!max)
-		cr_skip_test("no limit");
+		store_skip("no limit");
 	key = icm_xmalloc(max + 2);
 	memset(key, 'k', max + 1);
 	key[max + 1] = '\0';

@@ -82,7 +82,7 @@ Test(processes, two_processes_count_right)
 	uint64_t index;
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	for (size_t i = 0; i < ICM_COUNT(children); i++)
 		children[i] = child_start(increment_child, NULL);
 	be = store_open();
@@ -91,6 +91,31 @@ Test(processes, two_processes_count_right)
 	for (size_t i = 0; i < ICM_COUNT(children); i++)
 		child_join(children[i]);
 	cr_assert_eq(number_at(be, "counter", &index), 250);
+}
+
+static void open_child(void *userdata)
+{
+	for (int i = 0; i < 3; i++) {
+		struct icm_backend *b = store_open();
+
+		increment(b, "counter");
+		icm_backend_close(b);
+	}
+}
+
+Test(processes, several_make_and_open_a_store_at_once)
+{
+	pid_t children[6];
+	uint64_t index;
+
+	if (!store_shared())
+		store_skip("one process only");
+	for (size_t i = 0; i < ICM_COUNT(children); i++)
+		children[i] = child_start(open_child, NULL);
+	for (size_t i = 0; i < ICM_COUNT(children); i++)
+		child_join(children[i]);
+	be = store_open();
+	cr_assert_eq(number_at(be, "counter", &index), 3 * ICM_COUNT(children));
 }
 
 /* ---- transfers between accounts: the sum never changes ---- */
@@ -215,7 +240,7 @@ Test(processes, transfers_of_several_processes_keep_the_sum)
 	pid_t children[4];
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	be = store_open();
 	bank_open(be);
 	be = icm_backend_close(be);
@@ -316,7 +341,7 @@ static void check_after_kill(unsigned round, uint64_t acked)
 Test(processes, what_was_acknowledged_survives_kill_9)
 {
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	for (unsigned round = 0; round < 30; round++) {
 		struct killed k = { .round = round };
 		uint64_t n, acked = 0, enough = 1 + round % 9;
@@ -345,7 +370,7 @@ Test(processes, a_killed_writer_does_not_stop_the_others)
 	pid_t pid;
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	must_be(pipe(k.acks), 0);
 	pid = child_start(write_until_killed, &k);
 	close(k.acks[1]);

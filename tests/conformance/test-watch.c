@@ -192,7 +192,7 @@ Test(watch_processes, every_change_of_another_process_wakes)
 	int fds[2];
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	must_be(pipe(fds), 0);
 	p.from_watcher = fds[0];
 	p.to_watcher = fds[1];
@@ -343,7 +343,7 @@ Test(watch_processes, a_writer_that_comes_and_goes_is_seen)
 	pid_t child;
 
 	if (!store_shared())
-		cr_skip_test("one process only");
+		store_skip("one process only");
 	must_be(pipe(fds), 0);
 	child = child_start(reopen_child, fds);
 	close(fds[0]);
