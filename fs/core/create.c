@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/apply.h"
+#include "core/attr.h"
 #include "core/control.h"
 #include "core/feed.h"
 #include "core/key.h"
@@ -29,6 +30,7 @@ static int found(struct icm_volume *vol, struct icm_inode *dir, const char *name
 	if (icm_attr_is_broken(&n->inode->attr))
 		return -EIO;
 	f = icm_file_get(vol, n->inode);
+	icm_file_looked_up(f);
 	icm_file_stat(vol, f, ret_st);
 	*ret_view = &f->view;
 	return 0;
@@ -374,6 +376,9 @@ int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const c
 	} else {
 		flags &= ~O_TRUNC;      /* it is empty */
 	}
+	/* what is there already is looked up by this very answer */
+	if ((*ret_view)->ops == &icm_shared_view_ops)
+		icm_file_reopen(dir->vol, icm_file_of(*ret_view));
 	r = (*ret_view)->ops->open ? (*ret_view)->ops->open(*ret_view, call, flags, ret) : -EISDIR;
 	if (r < 0)
 		icm_fs_forget(*ret_view, 1);

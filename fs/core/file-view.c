@@ -138,6 +138,7 @@ static void add_news(struct icm_news *n, struct icm_file *f, int what, const cha
 {
 	if (!icm_view_tryref(&f->view))
 		return;         /* nobody knows it any more */
+	f->untold += what == ICM_NEWS_DATA;
 	if (n->n == n->cap) {
 		n->cap = n->cap ? n->cap * 2 : 8;
 		n->v = icm_xrealloc(n->v, n->cap * sizeof(*n->v));
@@ -163,6 +164,14 @@ void icm_news_name(struct icm_news *n, struct icm_inode *dir, const char *name)
 		add_news(n, f, ICM_NEWS_NAME, name);
 }
 
+static void told(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (--f->untold == 0)
+		pthread_cond_broadcast(&vol->told);
+}
+
 void icm_news_tell(struct icm_volume *vol, struct icm_news *n)
 {
 	const struct icm_notify *to = &vol->notify;
@@ -176,6 +185,8 @@ void icm_news_tell(struct icm_volume *vol, struct icm_news *n)
 			to->attr_changed(vol->notify_data, item->view);
 		else if (item->what == ICM_NEWS_NAME && to->expire_name)
 			to->expire_name(vol->notify_data, item->view, item->name);
+		if (item->what == ICM_NEWS_DATA)
+			told(vol, icm_file_of(item->view));
 		free(item->name);
 		icm_fs_forget(item->view, 1);
 	}
@@ -191,7 +202,7 @@ static void follow(struct icm_volume *vol, struct icm_file *f, struct icm_news *
 {
 	if (f->frozen)
 		vol->n_frozen--;
-	f->frozen = false;
+	f->frozen = f->reopening = false;
 	f->unsettled = true;
 	f->version = icm_inode_version(f->inode);
 	icm_news_view(news, f, true);
@@ -208,7 +219,7 @@ void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struc
 				f->version = icm_inode_version(inode);
 			continue;       /* a dirty one finds out when it is published */
 		}
-		if (!f->n_handles) {
+		if (!f->n_handles && !f->reopening) {
 			follow(vol, f, news);
 		} else if (!f->frozen) {
 			f->frozen = froze = true;

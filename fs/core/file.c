@@ -103,14 +103,58 @@ static int revalidate(struct icm_volume *vol, struct icm_file *f, const struct i
 }
 
 /* Under volume->lock: whether this view may be opened. */
-static int may_open(const struct icm_file *f, int flags)
+static int may_open(const struct icm_file *f)
 {
 	if (f->conflict)
 		return -ESTALE;
-	if (f->frozen && f->inode->names)
+	if (f->frozen && f->inode->names && !f->reopening)
 		return -ESTALE; /* there is a newer view at this name */
-	(void)flags;
 	return 0;
+}
+
+/* The kernel learns a new size from attributes only: a file that has shrunk
+ * would be read with zeroes behind its end (answers to its parallel reads come
+ * in any order). So an opener of a view that has followed to a newer version is
+ * sent to look the name up once more, after the former pages are gone. */
+static int settle(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call)
+{
+	bool again;
+
+	pthread_mutex_lock(&vol->lock);
+	if (!f->unsettled || f->reopening) {
+		/* or it was opened without a name (/proc/PID/fd): no look-up comes */
+		pthread_mutex_unlock(&vol->lock);
+		return 0;
+	}
+	if (call->nowait) {
+		pthread_mutex_unlock(&vol->lock);
+		return ICM_WOULD_WAIT;
+	}
+	while (f->untold)
+		pthread_cond_wait(&vol->told, &vol->lock);
+	pthread_mutex_unlock(&vol->lock);
+	if (vol->notify.drain)
+		vol->notify.drain(vol->notify_data, &f->view);
+	pthread_mutex_lock(&vol->lock);
+	again = f->unsettled && !f->frozen && !f->untold;
+	f->reopening = f->reopening || again;
+	pthread_mutex_unlock(&vol->lock);
+	return -ESTALE;
+}
+
+void icm_file_reopen(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	f->reopening = true;
+}
+
+/* volume->lock held. What is looked up is settled: the kernel takes the size
+ * from the answer. */
+void icm_file_looked_up(struct icm_file *f)
+{
+	if (f->reopening && !f->frozen)
+		f->unsettled = false;
 }
 
 static int truncate_at_open(struct icm_volume *vol, struct icm_file *f);
@@ -134,25 +178,6 @@ static int drop_set_id(struct icm_view *view, const struct icm_call *call)
 	return icm_shared_setattr(view, call, NULL, ICM_SET_MODE, &st, &st);
 }
 
-/* A notification on its way would make the kernel ignore the size that it learns
- * from this open's first reads. With a handle no further one is sent: a newer
- * version freezes the view instead. */
-static void settle(struct icm_volume *vol, struct icm_file *f, struct icm_view *view)
-{
-	bool unsettled;
-
-	pthread_mutex_lock(&vol->lock);
-	unsettled = f->unsettled;
-	pthread_mutex_unlock(&vol->lock);
-	if (!unsettled)
-		return;
-	if (vol->notify.drain)
-		vol->notify.drain(vol->notify_data, view);
-	pthread_mutex_lock(&vol->lock);
-	f->unsettled = false;
-	pthread_mutex_unlock(&vol->lock);
-}
-
 int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flags,
                     struct icm_open_result *ret)
 {
@@ -172,16 +197,17 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 	r = revalidate(vol, f, call);
 	if (r == 0 && (flags & O_TRUNC))
 		r = drop_set_id(view, call);
+	if (r == 0 && vol->notify.inval_data)
+		r = settle(vol, f, call);
 	if (r < 0)
 		return r;
 	h = icm_xcalloc(1, sizeof(*h));
 	pthread_mutex_lock(&vol->lock);
-	r = may_open(f, flags);
-	if (r == 0 && f->unsettled && call->nowait)
-		r = ICM_WOULD_WAIT;
+	r = may_open(f);
 	keep = f->pages_gen == f->version.gen;
 	if (r == 0) {
 		f->pages_gen = f->version.gen;
+		f->unsettled = f->reopening = false;
 		f->n_handles++;
 		f->n_writers += writes;
 	}
@@ -193,7 +219,6 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 	icm_handle_init(&h->h, view, flags);
 	h->opener = writes ? process_of(call->pid) : 0;
 	*ret = (struct icm_open_result){ .handle = &h->h, .keep_cache = keep };
-	settle(vol, f, view);
 	if (flags & O_TRUNC)
 		r = truncate_at_open(vol, f);
 	if (r < 0)

@@ -56,7 +56,9 @@ struct icm_file {
 	pthread_mutex_t io;
 
 	/* under volume->lock */
-	bool unsettled;                 /* the kernel may not have dropped an older version yet */
+	bool unsettled;                 /* the kernel may hold pages or the size of an older version */
+	bool reopening;                 /* an opener was sent to look it up again: it stays as it is */
+	unsigned untold;                /* news of newer versions that are not yet with the front */
 	bool frozen;                    /* stays at `version` although a newer one exists */
 	int64_t frozen_ns;              /* when it was frozen, or last read since */
 	struct icm_version version;     /* contents that this view shows when it isn't dirty */
@@ -142,6 +144,7 @@ struct icm_volume {
 	struct icm_file *lock_file;     /* referenced; its view */
 
 	pthread_mutex_t lock;
+	pthread_cond_t told;            /* a file's `untold` became 0 */
 	struct icm_tree tree;
 	struct icm_grave graves[ICM_GRAVES];    /* ring */
 	size_t next_grave;

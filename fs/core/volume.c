@@ -160,6 +160,7 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 	vol->ttl_ms = config->ttl_ms ? config->ttl_ms : 10000;
 	vol->reachable = true;
 	pthread_mutex_init(&vol->lock, NULL);
+	pthread_cond_init(&vol->told, NULL);
 	pthread_mutex_init(&vol->feed_lock, NULL);
 	for (size_t i = 0; i < ICM_CLAIM_LOCKS; i++)
 		pthread_mutex_init(&vol->claim_locks[i], NULL);
@@ -332,6 +333,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	for (size_t i = 0; i < ICM_CLAIM_LOCKS; i++)
 		pthread_mutex_destroy(&vol->claim_locks[i]);
 	pthread_mutex_destroy(&vol->feed_lock);
+	pthread_cond_destroy(&vol->told);
 	pthread_mutex_destroy(&vol->lock);
 	free(vol->mountpoint);
 	free(vol->work_dir);
