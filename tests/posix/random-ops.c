@@ -378,6 +378,11 @@ static long copy_ranges(const char *pa, const char *pb, const struct op *o)
 			break;
 		left -= (size_t)n;
 	}
+	/* A file made and not written is published some time after the last close. */
+	if (left == o->len && fsync(out) < 0) {
+		err = errno;
+		rc = -1;
+	}
 out:
 	close(in);
 	if (out >= 0 && close(out) < 0 && rc == 0) {
