@@ -496,7 +496,7 @@ static int start(struct mount *m, char **ret_error)
 	}
 	err = icm_volume_start(m->vol, &icm_front_notify, m->front, ret_error);
 	if (!err)
-		m->front->root = icm_fs_root(m->vol);   /* there is none before */
+		m->front->root = icm_fs_root(m->vol); /* there is none before */
 	return err;
 }
 
@@ -636,7 +636,7 @@ int icm_mount_run(const struct icm_settings *s)
 		err = s->foreground ? foreground(&m, &error) : daemonise(&m, &error);
 	if (err)
 		icm_log_err("%s", error ? error : strerror(-err));
-	icm_volume_free(m.vol);         /* a daemon has its own copy */
+	icm_volume_free(m.vol); /* a daemon has its own copy */
 	free(m.path);
 	free(m.state_dir);
 	return err ? 1 : 0;

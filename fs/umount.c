@@ -192,7 +192,7 @@ int icm_umount(const char *dir, bool lazy, bool force)
 	int status;
 
 	if (err == -ENOENT || (!err && !icm_mountinfo_is_ours(&m)))
-		status = fail(dir, "no icmfs is mounted there");
+		status = fail(dir, "not mounted: there is no icmfs at this place");
 	else if (err)
 		status = fail(dir, strerror(-err));
 	else

@@ -24,7 +24,7 @@ bool icm_attr_is_broken(const struct icm_attr *attr)
 }
 
 void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, uint64_t index,
-                        struct icm_news *news)
+			struct icm_news *news)
 {
 	if (index < dir->index)
 		return;
@@ -46,11 +46,11 @@ void icm_apply_keep_times(struct icm_inode *inode, uint64_t index, struct icm_at
 }
 
 void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struct icm_attr *attr,
-                    struct icm_file *by, struct icm_news *news)
+		    struct icm_file *by, struct icm_news *news)
 {
 	bool contents = S_ISREG(attr->mode) &&
-	                (attr->size != inode->attr.size || attr->has_hash != inode->attr.has_hash ||
-	                 memcmp(&attr->hash, &inode->attr.hash, sizeof(attr->hash)) != 0);
+			(attr->size != inode->attr.size || attr->has_hash != inode->attr.has_hash ||
+			 memcmp(&attr->hash, &inode->attr.hash, sizeof(attr->hash)) != 0);
 
 	if (&inode->attr != attr) {
 		icm_attr_clear(&inode->attr);
@@ -88,19 +88,19 @@ void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_
 	}
 	icm_news_name(news, name->dir, name->text);
 	icm_tree_remove(&vol->tree, name);
-	icm_news_inode(news, inode, false);     /* link count, ctime */
+	icm_news_inode(news, inode, false); /* link count, ctime */
 	icm_inode_unref(&vol->tree, inode);
 }
 
 struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                                  const struct icm_attr *attr, struct icm_news *news)
+				  const struct icm_attr *attr, struct icm_news *news)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
 	struct icm_inode *inode;
 	struct icm_attr copy;
 
 	if (name && !name->inode->published)
-		return NULL;    /* ours is published, or becomes a conflict copy, later */
+		return NULL; /* ours is published, or becomes a conflict copy, later */
 	if (name && name->inode->attr.ino == attr->ino &&
 	    (name->inode->attr.mode & S_IFMT) == (attr->mode & S_IFMT)) {
 		icm_apply_attr(vol, name->inode, attr, NULL, news);
@@ -116,7 +116,8 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 		    (inode->attr.mode & S_IFMT) != (attr->mode & S_IFMT)) {
 			ICM_AUTOFREE char *path = icm_inode_path(inode);
 
-			icm_log_err("'%s' and '%s' have the same inode number", text, path ? path : "?");
+			icm_log_err("'%s' and '%s' have the same inode number", text,
+				    path ? path : "?");
 			icm_attr_broken(&copy, text);
 			inode = icm_inode_new(&vol->tree, &copy);
 			name = icm_tree_add(&vol->tree, dir, text, inode);
@@ -146,14 +147,15 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 static bool is_newer(const struct icm_name *name, uint64_t index)
 {
 	uint64_t known = name->inode->attr.linked && name->inode->index > name->attr_index
-	                         ? name->inode->index : name->attr_index;
+				 ? name->inode->index
+				 : name->attr_index;
 
 	return known >= index;
 }
 
 /* Attributes of a directory carry its times. */
 static void apply_own_attr(struct icm_volume *vol, struct icm_inode *inode,
-                           const struct icm_change *c, uint64_t index, struct icm_news *news)
+			   const struct icm_change *c, uint64_t index, struct icm_news *news)
 {
 	ICM_AUTOATTR struct icm_attr attr;
 
@@ -163,7 +165,7 @@ static void apply_own_attr(struct icm_volume *vol, struct icm_inode *inode,
 }
 
 static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
-                                struct icm_news *news)
+				struct icm_news *news)
 {
 	const char *base;
 	struct icm_inode *dir = *c->path ? icm_tree_parent(&vol->tree, c->path, &base) : NULL;
@@ -171,7 +173,7 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 
 	if (!c->has_attr)
 		return false;
-	if (!*c->path) {        /* the root's own attributes */
+	if (!*c->path) { /* the root's own attributes */
 		apply_own_attr(vol, vol->tree.root, c, index, news);
 		vol->tree.root->names->attr_index = index;
 		return true;
@@ -200,7 +202,7 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 }
 
 static void count_names_left(struct icm_inode *inode, uint32_t left, uint64_t index,
-                             struct timespec time)
+			     struct timespec time)
 {
 	inode->attr.ctime = time;
 	if (!inode->attr.linked)
@@ -210,7 +212,7 @@ static void count_names_left(struct icm_inode *inode, uint32_t left, uint64_t in
 }
 
 static bool apply_remove_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
-                                struct icm_news *news)
+				struct icm_news *news)
 {
 	const char *base;
 	struct icm_inode *dir = icm_tree_parent(&vol->tree, c->path, &base);
@@ -225,7 +227,7 @@ static bool apply_remove_change(struct icm_volume *vol, const struct icm_change 
 }
 
 static bool apply_rename_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
-                                struct icm_news *news)
+				struct icm_news *news)
 {
 	const char *from_base, *to_base;
 	struct icm_inode *from = icm_tree_parent(&vol->tree, c->path, &from_base);
@@ -257,7 +259,7 @@ static bool apply_rename_change(struct icm_volume *vol, const struct icm_change 
 
 /* volume->lock held. Also for own exchanges. */
 static void swap_names(struct icm_volume *vol, struct icm_name *a, struct icm_name *b,
-                       uint64_t index, struct icm_news *news)
+		       uint64_t index, struct icm_news *news)
 {
 	struct icm_inode *a_inode = icm_inode_ref(a->inode), *b_inode = icm_inode_ref(b->inode);
 	struct icm_inode *a_dir = icm_inode_ref(a->dir), *b_dir = icm_inode_ref(b->dir);
@@ -282,7 +284,7 @@ static void swap_names(struct icm_volume *vol, struct icm_name *a, struct icm_na
 }
 
 void icm_apply_exchange(struct icm_volume *vol, struct icm_name *a, struct icm_name *b,
-                        uint64_t index, struct timespec time, struct icm_news *news)
+			uint64_t index, struct timespec time, struct icm_news *news)
 {
 	a->inode->attr.ctime = b->inode->attr.ctime = time;
 	icm_news_inode(news, a->inode, false);
@@ -293,7 +295,7 @@ void icm_apply_exchange(struct icm_volume *vol, struct icm_name *a, struct icm_n
 }
 
 static bool apply_exchange_change(struct icm_volume *vol, const struct icm_change *c,
-                                  uint64_t index, struct icm_news *news)
+				  uint64_t index, struct icm_news *news)
 {
 	struct icm_name *a = icm_tree_walk(&vol->tree, c->path);
 	struct icm_name *b = c->to ? icm_tree_walk(&vol->tree, c->to) : NULL;
@@ -307,7 +309,7 @@ static bool apply_exchange_change(struct icm_volume *vol, const struct icm_chang
 }
 
 static bool apply_link_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
-                              struct icm_news *news)
+			      struct icm_news *news)
 {
 	const char *base;
 	struct icm_name *name = icm_tree_walk(&vol->tree, c->path);
@@ -331,7 +333,7 @@ static bool apply_link_change(struct icm_volume *vol, const struct icm_change *c
 /* The directories of names that changed, whether or not the names themselves
  * are known already (from a look-up). */
 static void touch_dirs(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
-                       struct icm_news *news)
+		       struct icm_news *news)
 {
 	const char *base;
 	struct icm_inode *dir;
@@ -347,7 +349,7 @@ static void touch_dirs(struct icm_volume *vol, const struct icm_change *c, uint6
 }
 
 static bool apply_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
-                         struct icm_news *news)
+			 struct icm_news *news)
 {
 	touch_dirs(vol, c, index, news);
 	switch (c->op) {

@@ -15,18 +15,18 @@ bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec,
 /* A name with these attributes (copied) exists since `index`. For a linked file
  * the attributes are the inode's. NULL when the name is broken or unpublished here. */
 struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-                                  const struct icm_attr *attr, struct icm_news *news);
+				  const struct icm_attr *attr, struct icm_news *news);
 /* Takes a name away: views stay as long as somebody has them. */
 void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_news *news);
 /* New attributes (copied) of an inode; contents changed if the hash did. */
 void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struct icm_attr *attr,
-                    struct icm_file *by, struct icm_news *news);
+		    struct icm_file *by, struct icm_news *news);
 /* Two names change places at `index`; frees both objects. */
 void icm_apply_exchange(struct icm_volume *vol, struct icm_name *a, struct icm_name *b,
-                        uint64_t index, struct timespec time, struct icm_news *news);
+			uint64_t index, struct timespec time, struct icm_news *news);
 /* A change of names in a directory, unless a later one is known. */
 void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, uint64_t index,
-                        struct icm_news *news);
+			struct icm_news *news);
 /* The times of a directory in *attr, which was read or made at `index`, are
  * replaced by what the tree knows from later. */
 void icm_apply_keep_times(struct icm_inode *inode, uint64_t index, struct icm_attr *attr);

@@ -19,7 +19,7 @@ static struct icm_inode *inode_of(struct icm_view *view)
 }
 
 int icm_shared_getattr(struct icm_view *view, const struct icm_call *call, struct icm_handle *h,
-                       struct stat *ret_st)
+		       struct stat *ret_st)
 {
 	struct icm_volume *vol = view->vol;
 	ICM_LOCK_SCOPE(&vol->lock);
@@ -37,8 +37,8 @@ typedef int (*change_fn)(struct icm_attr *a, void *userdata);
 
 /* What is changed, at one moment. */
 struct attr_target {
-	char *path;             /* owned */
-	struct icm_attr attr;   /* owned copy */
+	char *path;	      /* owned */
+	struct icm_attr attr; /* owned copy */
 	uint64_t attr_index, inode_index;
 	bool published;
 };
@@ -54,8 +54,8 @@ static void take_target(struct icm_volume *vol, struct icm_inode *inode, struct 
 	ICM_LOCK_SCOPE(&vol->lock);
 
 	*t = (struct attr_target){ .path = icm_inode_path(inode),
-		                   .inode_index = inode->index,
-		                   .published = inode->published && inode->names };
+				   .inode_index = inode->index,
+				   .published = inode->published && inode->names };
 	icm_attr_copy(&t->attr, &inode->attr);
 	if (inode->names)
 		t->attr_index = inode->names->attr_index;
@@ -98,7 +98,7 @@ static void add_dir_times(struct icm_part *part, const struct attr_target *t)
 }
 
 static int commit_attr(struct icm_volume *vol, struct icm_inode *inode, pid_t pid,
-                       struct attr_target *t)
+		       struct attr_target *t)
 {
 	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
 	struct icm_news news = { 0 };
@@ -139,7 +139,7 @@ static int commit_attr(struct icm_volume *vol, struct icm_inode *inode, pid_t pi
 /* Of an object that the store doesn't have: not published yet, or unlinked.
  * -ESTALE: it has been published in this moment. */
 static int change_local(struct icm_volume *vol, struct icm_inode *inode, change_fn fn,
-                        void *userdata)
+			void *userdata)
 {
 	struct icm_file *f = icm_unpublished_lock(vol, inode);
 	int r = -ESTALE;
@@ -173,8 +173,8 @@ static int look_again(struct icm_volume *vol, struct icm_inode *inode)
 	return r;
 }
 
-static int change_attr(struct icm_volume *vol, struct icm_inode *inode,
-                       const struct icm_call *call, change_fn fn, void *userdata)
+static int change_attr(struct icm_volume *vol, struct icm_inode *inode, const struct icm_call *call,
+		       change_fn fn, void *userdata)
 {
 	if (vol->read_only)
 		return -EROFS;
@@ -236,7 +236,8 @@ static bool defer_times(struct icm_volume *vol, struct icm_file *f, const struct
 	ICM_LOCK_SCOPE(&f->commit);
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	if (!f->dirty || !f->n_writers || !S_ISREG(f->view.type) || (s->set & ~(ICM_SET_ATIME | ICM_SET_MTIME)))
+	if (!f->dirty || !f->n_writers || !S_ISREG(f->view.type) ||
+	    (s->set & ~(ICM_SET_ATIME | ICM_SET_MTIME)))
 		return false;
 	icm_file_stat(vol, f, &now);
 	f->set_atime = s->set & ICM_SET_ATIME ? s->st->st_atim : now.st_atim;
@@ -248,7 +249,7 @@ static bool defer_times(struct icm_volume *vol, struct icm_file *f, const struct
 }
 
 static int set_size(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
-                    struct icm_handle *h, const struct stat *st)
+		    struct icm_handle *h, const struct stat *st)
 {
 	int r;
 
@@ -264,7 +265,7 @@ static int set_size(struct icm_volume *vol, struct icm_file *f, const struct icm
 }
 
 int icm_shared_setattr(struct icm_view *view, const struct icm_call *call, struct icm_handle *h,
-                       unsigned set, const struct stat *st, struct stat *ret_st)
+		       unsigned set, const struct stat *st, struct stat *ret_st)
 {
 	struct icm_volume *vol = view->vol;
 	struct icm_file *f = icm_file_of(view);
@@ -323,7 +324,7 @@ int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char
 	(void)call;
 	if (!S_ISLNK(view->type))
 		return -EINVAL;
-	if (!f->base) {         /* a link's target never changes */
+	if (!f->base) { /* a link's target never changes */
 		pthread_mutex_lock(&vol->lock);
 		linked = inode_of(view)->attr.linked;
 		path = icm_inode_path(inode_of(view));
@@ -362,7 +363,7 @@ static ssize_t give(const void *value, size_t len, void *buf, size_t size)
 }
 
 ssize_t icm_shared_getxattr(struct icm_view *view, const struct icm_call *call, const char *name,
-                            void *buf, size_t size)
+			    void *buf, size_t size)
 {
 	struct icm_volume *vol = view->vol;
 	const struct icm_xattr *x;
@@ -379,7 +380,7 @@ ssize_t icm_shared_getxattr(struct icm_view *view, const struct icm_call *call, 
 }
 
 ssize_t icm_shared_listxattr(struct icm_view *view, const struct icm_call *call, char *buf,
-                             size_t size)
+			     size_t size)
 {
 	struct icm_volume *vol = view->vol;
 	const struct icm_attr *a = &inode_of(view)->attr;
@@ -408,7 +409,7 @@ static int check_name(const struct icm_view *view, const struct icm_call *call, 
 
 struct xattr_setting {
 	const char *name;
-	const void *value;      /* NULL: remove */
+	const void *value; /* NULL: remove */
 	size_t size;
 	int flags;
 };
@@ -431,8 +432,8 @@ static int apply_xattr(struct icm_attr *a, void *userdata)
 		return -ENODATA;
 	if (old && s->value && (s->flags & XATTR_CREATE))
 		return -EEXIST;
-	if (s->value &&
-	    xattrs_size(a) - (old ? old->len : 0) + strlen(s->name) + s->size > ICM_XATTRS_MAX_BYTES)
+	if (s->value && xattrs_size(a) - (old ? old->len : 0) + strlen(s->name) + s->size >
+				ICM_XATTRS_MAX_BYTES)
 		return -ENOSPC;
 	icm_attr_set_xattr(a, s->name, s->value, s->size);
 	a->ctime = icm_wall_time();
@@ -440,7 +441,7 @@ static int apply_xattr(struct icm_attr *a, void *userdata)
 }
 
 int icm_shared_setxattr(struct icm_view *view, const struct icm_call *call, const char *name,
-                        const void *value, size_t size, int flags)
+			const void *value, size_t size, int flags)
 {
 	struct xattr_setting s = { name, size ? value : "", size, flags };
 	int r = check_name(view, call, name);

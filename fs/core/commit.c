@@ -15,7 +15,7 @@
 struct icm_commits {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct icm_part *first, **last;         /* waiting, in order of arrival */
+	struct icm_part *first, **last; /* waiting, in order of arrival */
 	unsigned active, max_active;
 };
 
@@ -23,13 +23,13 @@ struct icm_commits {
 struct batch {
 	struct icm_part *parts[64];
 	size_t n_parts;
-	bool quiet;                             /* no feed record */
+	bool quiet; /* no feed record */
 	int64_t deadline_ns;
 };
 
 /* Guard and feed record around the parts. */
 #define N_GUARD 2
-#define N_FEED  2
+#define N_FEED	2
 
 struct icm_commits *icm_commits_new(struct icm_volume *vol)
 {
@@ -86,8 +86,8 @@ static void take_batch(struct icm_volume *vol, struct icm_commits *c, struct bat
 	while (c->first && b->n_parts < ICM_COUNT(b->parts)) {
 		struct icm_part *p = c->first;
 
-		if (b->n_parts && (p->alone || b->parts[0]->alone ||
-		                   !fits(vol, ops + p->n_ops, cost + p->cost)))
+		if (b->n_parts &&
+		    (p->alone || b->parts[0]->alone || !fits(vol, ops + p->n_ops, cost + p->cost)))
 			break;
 		c->first = p->next;
 		if (!c->first)
@@ -116,10 +116,12 @@ static char *program_of(pid_t pid)
 }
 
 static char *feed_value(struct icm_volume *vol, const struct batch *b, const char *id,
-                        const char *lease_key, size_t *ret_len)
+			const char *lease_key, size_t *ret_len)
 {
-	struct icm_feed_record rec = { .time = icm_wall_time(), .host = vol->host,
-		                       .user = vol->user, .lease = (char *)lease_key };
+	struct icm_feed_record rec = { .time = icm_wall_time(),
+				       .host = vol->host,
+				       .user = vol->user,
+				       .lease = (char *)lease_key };
 	ICM_AUTOFREE char *program = NULL;
 	ICM_AUTOFREE struct icm_change *changes = NULL;
 	size_t n = 0;
@@ -132,7 +134,7 @@ static char *feed_value(struct icm_volume *vol, const struct batch *b, const cha
 	rec.pid = (uint64_t)b->parts[0]->pid;
 	for (size_t i = 0; i < b->n_parts; i++) {
 		if (b->parts[i]->pid != b->parts[0]->pid)
-			rec.pid = 0;    /* several programs share the transaction */
+			rec.pid = 0; /* several programs share the transaction */
 		memcpy(changes + rec.n_changes, b->parts[i]->changes,
 		       b->parts[i]->n_changes * sizeof(*changes));
 		rec.n_changes += b->parts[i]->n_changes;
@@ -167,7 +169,7 @@ static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
 	ops = icm_xcalloc(n + N_GUARD + N_FEED, sizeof(*ops));
 	pthread_mutex_lock(&vol->lock);
 	ops[1] = (struct icm_op){ ICM_OP_CHECK_INDEX, .key = ICM_KEY_META,
-		                  .index = vol->meta_index };
+				  .index = vol->meta_index };
 	pthread_mutex_unlock(&vol->lock);
 	ops[0] = (struct icm_op){ ICM_OP_CHECK_INDEX, .key = lease_key, .index = a->lease_index };
 	n = N_GUARD;
@@ -231,7 +233,8 @@ static int read_back(struct icm_volume *vol, const char *id, uint64_t *ret_index
 static void pause_before_retry(unsigned tries)
 {
 	/* 10 ms to about 1 s, with jitter, so that mounts don't come in step */
-	int64_t ns = (10 + (int64_t)(icm_random_u64() % 10)) * ICM_NS_PER_MS << (tries < 6 ? tries : 6);
+	int64_t ns = (10 + (int64_t)(icm_random_u64() % 10)) * ICM_NS_PER_MS
+		     << (tries < 6 ? tries : 6);
 	struct timespec ts = icm_ns_to_timespec(ns);
 
 	nanosleep(&ts, NULL);
@@ -264,8 +267,9 @@ static int recheck_meta(struct icm_volume *vol)
 	if (r < 0)
 		return r == -ENOENT ? -EIO : r;
 	if (meta.format > ICM_FORMAT_VERSION) {
-		icm_log_err("the deployment now has format %u, this icmfs knows %u: nothing is written",
-		            meta.format, ICM_FORMAT_VERSION);
+		icm_log_err(
+			"the deployment now has format %u, this icmfs knows %u: nothing is written",
+			meta.format, ICM_FORMAT_VERSION);
 		icm_meta_clear(&meta);
 		return -EROFS;
 	}
@@ -363,8 +367,9 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		if (r < 0 && b->n_parts > 1 && (r == -ENOSPC || r == -EFBIG || r == -EACCES)) {
 			/* one of them, perhaps: each alone */
 			while (b->n_parts) {
-				struct batch one = { .parts = { b->parts[0] }, .n_parts = 1,
-					             .quiet = b->quiet };
+				struct batch one = { .parts = { b->parts[0] },
+						     .n_parts = 1,
+						     .quiet = b->quiet };
 
 				memmove(b->parts, b->parts + 1, --b->n_parts * sizeof(b->parts[0]));
 				run_batch(vol, &one);
@@ -448,7 +453,7 @@ int icm_put_blobs(struct icm_volume *vol, const struct icm_op *ops, size_t n)
 }
 
 int icm_put_blob(struct icm_volume *vol, const struct icm_sha256 *sum, const void *bytes,
-                 size_t len)
+		 size_t len)
 {
 	ICM_AUTOFREE char *key = icm_key_blob(sum);
 	struct icm_op op = { ICM_OP_SET, key, bytes, len, 0, 0 };

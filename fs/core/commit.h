@@ -12,15 +12,15 @@
 #include "core/shared.h"
 
 struct icm_part {
-	struct icm_op *ops;             /* keys and values owned */
+	struct icm_op *ops; /* keys and values owned */
 	size_t n_ops, cap_ops;
-	size_t cost;                    /* against the store's limit of bytes */
-	struct icm_change *changes;     /* owned */
+	size_t cost;		    /* against the store's limit of bytes */
+	struct icm_change *changes; /* owned */
 	size_t n_changes, cap_changes;
-	pid_t pid;                      /* thread for which it is done, for the record; 0 = none */
+	pid_t pid; /* thread for which it is done, for the record; 0 = none */
 	/* after icm_commit */
-	uint64_t index;                 /* the transaction's */
-	size_t failed_op;               /* with -ESTALE: number of the operation in this part */
+	uint64_t index;	  /* the transaction's */
+	size_t failed_op; /* with -ESTALE: number of the operation in this part */
 	enum icm_op_reason reason;
 	/* inside commit.c */
 	struct icm_part *next;
@@ -28,9 +28,15 @@ struct icm_part {
 	bool done, alone;
 };
 
-#define ICM_PART_INIT { 0 }
+#define ICM_PART_INIT                                                                              \
+	{                                                                                          \
+		0                                                                                  \
+	}
 void icm_part_clear(struct icm_part *p);
-static inline void icm_partp(struct icm_part *p) { icm_part_clear(p); }
+static inline void icm_partp(struct icm_part *p)
+{
+	icm_part_clear(p);
+}
 #define ICM_AUTOPART ICM_CLEANUP(icm_partp)
 
 /* Keys and values are taken over. The number of the operation is returned. */
@@ -38,23 +44,22 @@ size_t icm_part_check_index(struct icm_part *p, char *key, uint64_t index);
 size_t icm_part_check_absent(struct icm_part *p, char *key);
 size_t icm_part_set(struct icm_part *p, char *key, void *value, size_t len, uint64_t flags);
 size_t icm_part_cas(struct icm_part *p, char *key, uint64_t index, void *value, size_t len,
-                    uint64_t flags);
+		    uint64_t flags);
 size_t icm_part_delete(struct icm_part *p, char *key);
 size_t icm_part_delete_cas(struct icm_part *p, char *key, uint64_t index);
 /* attr is copied; NULL = none; to may be NULL. */
 struct icm_change *icm_part_change(struct icm_part *p, enum icm_change_op op, const char *path,
-                                   const char *to, struct timespec time,
-                                   const struct icm_attr *attr);
+				   const char *to, struct timespec time,
+				   const struct icm_attr *attr);
 /* `ci attr/<dir>`, `set tree/<dir>/`: names in dir change (R in the protocol).
  * Returns the number of the check. */
 size_t icm_part_names_change(struct icm_part *p, const char *dir, uint64_t dir_attr_index,
-                             struct timespec now);
+			     struct timespec now);
 /* The history copy of a version that is replaced or removed (H in the protocol):
  * plain contents, or the record of a large file. */
-void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *path,
-                      uint64_t index, const struct icm_attr *attr,
-                      const struct icm_content *plain, const struct icm_record *record,
-                      struct timespec now);
+void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *path, uint64_t index,
+		      const struct icm_attr *attr, const struct icm_content *plain,
+		      const struct icm_record *record, struct timespec now);
 
 struct icm_commits *icm_commits_new(struct icm_volume *vol);
 struct icm_commits *icm_commits_free(struct icm_commits *c);
@@ -73,6 +78,6 @@ int icm_commit_quiet(struct icm_volume *vol, struct icm_part *part) ICM_MUST_CHE
 int icm_put_blobs(struct icm_volume *vol, const struct icm_op *ops, size_t n) ICM_MUST_CHECK;
 /* The same for one. */
 int icm_put_blob(struct icm_volume *vol, const struct icm_sha256 *sum, const void *bytes,
-                 size_t len) ICM_MUST_CHECK;
+		 size_t len) ICM_MUST_CHECK;
 
 #endif

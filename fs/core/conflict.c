@@ -26,7 +26,7 @@ static char *conflict_name(struct icm_volume *vol, const char *name, unsigned n)
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &tm);
 	tail = n ? icm_asprintf(".conflict-%.64s@%.64s-%s-%u", vol->user, vol->host, when, n)
-	         : icm_asprintf(".conflict-%.64s@%.64s-%s", vol->user, vol->host, when);
+		 : icm_asprintf(".conflict-%.64s@%.64s-%s", vol->user, vol->host, when);
 	for (char *c = tail; *c; c++)
 		if (*c == '/')
 			*c = '_';
@@ -48,14 +48,14 @@ static struct icm_inode *copy_place(struct icm_volume *vol, struct icm_file *f, 
 		dir = icm_tree_parent(&vol->tree, f->inode->last_path, &base);
 	}
 	if (!dir || !dir->names)
-		dir = vol->tree.root;   /* the directory went as well */
+		dir = vol->tree.root; /* the directory went as well */
 	*ret_name = icm_xstrdup(base);
 	return icm_inode_ref(dir);
 }
 
 /* One attempt to create the copy. */
 static int create_copy(struct icm_volume *vol, struct icm_file *f, struct icm_publication *p,
-                       struct icm_inode *dir, const char *name)
+		       struct icm_inode *dir, const char *name)
 {
 	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
 	ICM_AUTOATTR struct icm_attr attr = { 0 };
@@ -97,7 +97,7 @@ static int create_copy(struct icm_volume *vol, struct icm_file *f, struct icm_pu
 	if (r < 0)
 		return r;
 	icm_log_warning("'%s' was changed by another mount as well; ours is saved as '%s'",
-	                f->inode->last_path ? f->inode->last_path : name, path);
+			f->inode->last_path ? f->inode->last_path : name, path);
 	icm_volume_note_error(vol, path, "saved here because another mount changed the file too");
 	pthread_mutex_lock(&vol->lock);
 	made = icm_apply_upsert(vol, dir, name, &attr, &news);
@@ -191,7 +191,7 @@ static int rebase_append(struct icm_volume *vol, struct icm_file *f)
 
 /* The other mount's file takes the name of ours, which wasn't published. */
 static struct icm_inode *yield_name(struct icm_volume *vol, struct icm_file *f,
-                                    const struct icm_fetched *there, struct icm_news *news)
+				    const struct icm_fetched *there, struct icm_news *news)
 {
 	struct icm_name *name = f->inode->names;
 	struct icm_inode *dir = icm_inode_ref(name->dir);
@@ -206,14 +206,14 @@ static struct icm_inode *yield_name(struct icm_volume *vol, struct icm_file *f,
 
 /* Our file was never published, and the name exists in the store. */
 static int resolve_unpublished(struct icm_volume *vol, struct icm_file *f,
-                               struct icm_publication *p, const struct icm_fetched *there,
-                               struct icm_append_to *append)
+			       struct icm_publication *p, const struct icm_fetched *there,
+			       struct icm_append_to *append)
 {
 	struct icm_news news = { 0 };
 	struct icm_inode *winner;
 	bool regular = S_ISREG(there->attr.mode);
 	bool same = regular && there->attr.has_hash && there->attr.size == p->size &&
-	            memcmp(&there->attr.hash, &p->hash, sizeof(p->hash)) == 0;
+		    memcmp(&there->attr.hash, &p->hash, sizeof(p->hash)) == 0;
 	bool tail;
 
 	pthread_mutex_lock(&vol->lock);
@@ -235,7 +235,7 @@ static int resolve_unpublished(struct icm_volume *vol, struct icm_file *f,
 }
 
 int icm_conflict_resolve(struct icm_volume *vol, struct icm_file *f, struct icm_publication *p,
-                         struct icm_append_to *append)
+			 struct icm_append_to *append)
 {
 	__attribute__((cleanup(icm_fetched_clear))) struct icm_fetched there = { 0 };
 	struct icm_inode *dir = NULL;
@@ -262,7 +262,7 @@ int icm_conflict_resolve(struct icm_volume *vol, struct icm_file *f, struct icm_
 			r = ICM_CONFLICT_RETRY;
 		pthread_mutex_lock(&vol->lock);
 		if (r == ICM_CONFLICT_RETRY && !dir->names)
-			r = -ENOENT;    /* no directory any more to publish it in */
+			r = -ENOENT; /* no directory any more to publish it in */
 		icm_inode_unref(&vol->tree, dir);
 		pthread_mutex_unlock(&vol->lock);
 		if (!published && r == -ENOENT)

@@ -20,7 +20,7 @@ static struct icm_inode *inode_of(struct icm_view *view)
 
 /* What the tree has: 0, -ENOENT or -EIO; volume->lock held. */
 static int found(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-                 struct icm_view **ret_view, struct stat *ret_st)
+		 struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct icm_name *n = icm_tree_find(&vol->tree, dir, name);
 	struct icm_file *f;
@@ -37,7 +37,7 @@ static int found(struct icm_volume *vol, struct icm_inode *dir, const char *name
 }
 
 int icm_shared_lookup_cached(struct icm_view *dir, const char *name, struct icm_view **ret_view,
-                             struct stat *ret_st)
+			     struct stat *ret_st)
 {
 	struct icm_volume *vol = dir->vol;
 	ICM_AUTOFREE char *path = NULL;
@@ -54,7 +54,7 @@ int icm_shared_lookup_cached(struct icm_view *dir, const char *name, struct icm_
 }
 
 static int lookup_control(struct icm_volume *vol, const struct icm_call *call,
-                          struct icm_view **ret_view, struct stat *ret_st)
+			  struct icm_view **ret_view, struct stat *ret_st)
 {
 	icm_view_ref(vol->control);
 	*ret_view = vol->control;
@@ -62,7 +62,7 @@ static int lookup_control(struct icm_volume *vol, const struct icm_call *call,
 }
 
 int icm_shared_lookup(struct icm_view *dir, const struct icm_call *call, const char *name,
-                      struct icm_view **ret_view, struct stat *ret_st)
+		      struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct icm_volume *vol = dir->vol;
 	ICM_AUTOFREE char *path = NULL;
@@ -92,15 +92,15 @@ int icm_shared_lookup(struct icm_view *dir, const struct icm_call *call, const c
 
 /* What is to be made. */
 struct made {
-	mode_t mode;                    /* with type */
+	mode_t mode; /* with type */
 	dev_t rdev;
-	const char *target;             /* symbolic links */
+	const char *target; /* symbolic links */
 	const struct icm_call *call;
 };
 
 /* Attributes of a new object in `dir`; volume->lock held. */
 static void new_attr(struct icm_volume *vol, const struct icm_inode *dir, const struct made *m,
-                     struct timespec now, struct icm_attr *a)
+		     struct timespec now, struct icm_attr *a)
 {
 	*a = (struct icm_attr){
 		.ino = icm_tree_fresh_ino(&vol->tree),
@@ -122,7 +122,7 @@ static void new_attr(struct icm_volume *vol, const struct icm_inode *dir, const 
 
 /* The value of the tree key: empty file, record, or times of a directory. */
 static void add_tree_key(struct icm_part *part, const char *path, const struct made *m,
-                         struct icm_attr *a)
+			 struct icm_attr *a)
 {
 	struct icm_record rec = { 0 };
 	struct icm_dir_times times = { .mtime = a->mtime, .ctime = a->ctime };
@@ -150,7 +150,7 @@ static void add_tree_key(struct icm_part *part, const char *path, const struct m
 
 /* One attempt; -ESTALE: the directory or the name changed. */
 static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-                       const struct made *m, struct icm_view **ret_view, struct stat *ret_st)
+		       const struct made *m, struct icm_view **ret_view, struct stat *ret_st)
 {
 	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
 	ICM_AUTOATTR struct icm_attr attr = { 0 };
@@ -183,7 +183,8 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 		pthread_mutex_lock(&vol->lock);
 		icm_feed_own_commit(vol, part.index);
 		made = icm_grave_has(vol, p.path, part.index)
-		               ? NULL : icm_apply_upsert(vol, dir, name, &attr, &news);
+			       ? NULL
+			       : icm_apply_upsert(vol, dir, name, &attr, &news);
 		if (made)
 			made->attr_index = made->tree_index = part.index;
 		icm_apply_dir_time(dir, now, part.index, &news);
@@ -196,7 +197,7 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 }
 
 static int create(struct icm_view *dir_view, const char *name, const struct made *m,
-                  struct icm_view **ret_view, struct stat *ret_st)
+		  struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct icm_volume *vol = dir_view->vol;
 	struct icm_inode *dir = inode_of(dir_view);
@@ -224,7 +225,7 @@ static int create(struct icm_view *dir_view, const char *name, const struct made
 /* The caller as the maker of a scratch name in a shared directory, which may be
  * set-group-id. Returns the mode that a directory made there gets. */
 static mode_t scratch_maker(struct icm_view *dir, const struct icm_call *call, mode_t mode,
-                            struct icm_call *ret)
+			    struct icm_call *ret)
 {
 	struct icm_volume *vol = dir->vol;
 	ICM_LOCK_SCOPE(&vol->lock);
@@ -251,13 +252,13 @@ static char *scratch_dir_for(struct icm_view *dir, const char *name, bool is_dir
 	exists = icm_tree_find(&vol->tree, inode_of(dir), name) != NULL;
 	pthread_mutex_unlock(&vol->lock);
 	if (!dir_path || exists)
-		return NULL;    /* a shared name stays shared */
+		return NULL; /* a shared name stays shared */
 	path = icm_path_join(dir_path, name);
 	return icm_scratch_match(vol->scratch, path, is_dir) ? ICM_STEAL(&dir_path) : NULL;
 }
 
 int icm_shared_mknod(struct icm_view *dir, const struct icm_call *call, const char *name,
-                     mode_t mode, dev_t rdev, struct icm_view **ret_view, struct stat *ret_st)
+		     mode_t mode, dev_t rdev, struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct made m = { .mode = mode, .rdev = rdev, .call = call };
 	struct icm_call maker;
@@ -268,13 +269,13 @@ int icm_shared_mknod(struct icm_view *dir, const struct icm_call *call, const ch
 	if (local) {
 		scratch_maker(dir, call, m.mode, &maker);
 		return icm_scratch_mknod(dir->vol->scratch, &maker, local, name, m.mode, rdev,
-		                         ret_view, ret_st);
+					 ret_view, ret_st);
 	}
 	return create(dir, name, &m, ret_view, ret_st);
 }
 
 int icm_shared_mkdir(struct icm_view *dir, const struct icm_call *call, const char *name,
-                     mode_t mode, struct icm_view **ret_view, struct stat *ret_st)
+		     mode_t mode, struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct made m = { .mode = S_IFDIR | (mode & 07777), .call = call };
 	struct icm_call maker;
@@ -283,13 +284,13 @@ int icm_shared_mkdir(struct icm_view *dir, const struct icm_call *call, const ch
 	if (local) {
 		mode = scratch_maker(dir, call, m.mode, &maker) & 07777;
 		return icm_scratch_mkdir(dir->vol->scratch, &maker, local, name, mode, ret_view,
-		                         ret_st);
+					 ret_st);
 	}
 	return create(dir, name, &m, ret_view, ret_st);
 }
 
 int icm_shared_symlink(struct icm_view *dir, const struct icm_call *call, const char *name,
-                       const char *target, struct icm_view **ret_view, struct stat *ret_st)
+		       const char *target, struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct made m = { .mode = S_IFLNK | 0777, .target = target, .call = call };
 	struct icm_call maker;
@@ -302,7 +303,7 @@ int icm_shared_symlink(struct icm_view *dir, const struct icm_call *call, const 
 	if (local) {
 		scratch_maker(dir, call, m.mode, &maker);
 		return icm_scratch_symlink(dir->vol->scratch, &maker, local, name, target, ret_view,
-		                           ret_st);
+					   ret_st);
 	}
 	return create(dir, name, &m, ret_view, ret_st);
 }
@@ -311,7 +312,7 @@ int icm_shared_symlink(struct icm_view *dir, const struct icm_call *call, const 
 
 /* A file that only this mount knows, until its first commit. */
 static int create_unpublished(struct icm_view *dir_view, const char *name, const struct made *m,
-                              struct icm_view **ret_view, struct stat *ret_st)
+			      struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct icm_volume *vol = dir_view->vol;
 	struct icm_inode *dir = inode_of(dir_view), *inode;
@@ -350,8 +351,8 @@ static int create_unpublished(struct icm_view *dir_view, const char *name, const
 }
 
 int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const char *name,
-                      mode_t mode, int flags, struct icm_view **ret_view, struct stat *ret_st,
-                      struct icm_open_result *ret)
+		      mode_t mode, int flags, struct icm_view **ret_view, struct stat *ret_st,
+		      struct icm_open_result *ret)
 {
 	struct made m = { .mode = S_IFREG | (mode & 07777), .call = call };
 	struct icm_call maker;
@@ -361,7 +362,7 @@ int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const c
 	if (local) {
 		scratch_maker(dir, call, m.mode, &maker);
 		return icm_scratch_create(dir->vol->scratch, &maker, local, name, mode, flags,
-		                          ret_view, ret_st, ret);
+					  ret_view, ret_st, ret);
 	}
 	if (flags & O_EXCL)
 		r = create(dir, name, &m, ret_view, ret_st);
@@ -374,7 +375,7 @@ int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const c
 	} else if (r < 0) {
 		return r;
 	} else {
-		flags &= ~O_TRUNC;      /* it is empty */
+		flags &= ~O_TRUNC; /* it is empty */
 	}
 	/* what is there already is looked up by this very answer */
 	if ((*ret_view)->ops == &icm_shared_view_ops)

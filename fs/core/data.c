@@ -11,24 +11,24 @@
 #define BLOCK 4096
 
 enum chunk_state {
-	CHUNK_HOLE,     /* all zero, nothing anywhere */
-	CHUNK_STORED,   /* in the store only */
-	CHUNK_CLEAN,    /* in the local file and in the store */
-	CHUNK_DIRTY,    /* in the local file only */
+	CHUNK_HOLE,   /* all zero, nothing anywhere */
+	CHUNK_STORED, /* in the store only */
+	CHUNK_CLEAN,  /* in the local file and in the store */
+	CHUNK_DIRTY,  /* in the local file only */
 };
 
 struct chunk {
 	enum chunk_state state;
-	struct icm_sha256 sum;          /* stored, clean */
+	struct icm_sha256 sum; /* stored, clean */
 };
 
 struct icm_data {
 	const char *work_dir;
 	uint64_t size;
-	char *mem;                      /* small form: `cap` bytes, zero behind size */
+	char *mem; /* small form: `cap` bytes, zero behind size */
 	size_t cap;
-	int fd;                         /* large form: local file, else -1 */
-	struct chunk *chunks;           /* large form: n_chunks, those behind size are holes */
+	int fd;		      /* large form: local file, else -1 */
+	struct chunk *chunks; /* large form: n_chunks, those behind size are holes */
 	size_t n_chunks;
 	icm_data_fetch_fn fetch;
 	void *fetch_data;
@@ -106,7 +106,7 @@ static void reserve_chunks(struct icm_data *d, uint64_t size)
 }
 
 int icm_data_from_chunks(const char *work_dir, uint64_t size, const struct icm_chunk *chunks,
-                         icm_data_fetch_fn fetch, void *userdata, struct icm_data **ret)
+			 icm_data_fetch_fn fetch, void *userdata, struct icm_data **ret)
 {
 	struct icm_data *d = icm_data_new(work_dir);
 
@@ -231,7 +231,10 @@ static int load_chunk(struct icm_data *d, size_t i)
 }
 
 /* First and last chunk of a range that isn't empty. */
-static size_t first_chunk(uint64_t off) { return (size_t)(off / ICM_CHUNK_BYTES); }
+static size_t first_chunk(uint64_t off)
+{
+	return (size_t)(off / ICM_CHUNK_BYTES);
+}
 static size_t last_chunk(uint64_t off, uint64_t len)
 {
 	return (size_t)((off + len - 1) / ICM_CHUNK_BYTES);
@@ -528,7 +531,7 @@ int icm_data_bytes(struct icm_data *d, void **ret_bytes, size_t *ret_len)
 }
 
 int icm_data_next_dirty(struct icm_data *d, size_t *index, void **ret_bytes, size_t *ret_len,
-                        struct icm_sha256 *ret_sum)
+			struct icm_sha256 *ret_sum)
 {
 	int r;
 

@@ -12,7 +12,7 @@ struct icm_data;
 
 /* Brings the bytes of a blob: exactly `len` bytes into buf, or a negative errno. */
 typedef int (*icm_data_fetch_fn)(void *userdata, const struct icm_sha256 *sum, void *buf,
-                                 size_t len);
+				 size_t len);
 
 /* Empty, with holes up to nothing. `work_dir`: where a local file may be made
  * (borrowed for the data's life). */
@@ -22,8 +22,8 @@ struct icm_data *icm_data_from_bytes(const char *work_dir, const void *bytes, si
 /* A file of chunks in the store (the list is copied). -ENOSPC, -EIO from the
  * local disk. */
 int icm_data_from_chunks(const char *work_dir, uint64_t size, const struct icm_chunk *chunks,
-                         icm_data_fetch_fn fetch, void *userdata,
-                         struct icm_data **ret) ICM_MUST_CHECK;
+			 icm_data_fetch_fn fetch, void *userdata,
+			 struct icm_data **ret) ICM_MUST_CHECK;
 /* Takes NULL, returns NULL. */
 struct icm_data *icm_data_free(struct icm_data *d);
 
@@ -52,7 +52,7 @@ int icm_data_bytes(struct icm_data *d, void **ret_bytes, size_t *ret_len) ICM_MU
  * now on. Dirty chunks of zeroes become holes on the way. 0 when none is left,
  * 1 when one was given. */
 int icm_data_next_dirty(struct icm_data *d, size_t *index, void **ret_bytes, size_t *ret_len,
-                        struct icm_sha256 *ret_sum) ICM_MUST_CHECK;
+			struct icm_sha256 *ret_sum) ICM_MUST_CHECK;
 /* Says again that a chunk isn't stored (its upload failed). */
 void icm_data_mark_dirty(struct icm_data *d, size_t index);
 /* The list of chunks, valid when none is dirty: fresh array of icm_chunk_count(size). */

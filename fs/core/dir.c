@@ -7,7 +7,7 @@
 #include "core/key.h"
 #include "core/shared.h"
 
-#define POS_DOT    1
+#define POS_DOT	   1
 #define POS_DOTDOT 2
 
 /* Scratch names have no cookies: a hash of the name, above those of the tree. */
@@ -48,7 +48,7 @@ static void clear_items(struct icm_dir_handle *h)
 }
 
 static void add_item(struct icm_dir_handle *h, uint64_t cookie, uint64_t ino, mode_t type,
-                     const char *name)
+		     const char *name)
 {
 	if (h->n == h->cap) {
 		h->cap = h->cap ? h->cap * 2 : 32;
@@ -95,8 +95,9 @@ static void fill(struct icm_volume *vol, struct icm_dir_handle *h)
 	pthread_mutex_lock(&vol->lock);
 	path = icm_inode_path(dir);
 	add_item(h, POS_DOT, h->h.view->ino, S_IFDIR, ".");
-	add_item(h, POS_DOTDOT, dir->names && dir->names->dir ? dir->names->dir->attr.ino
-	                                                      : h->h.view->ino, S_IFDIR, "..");
+	add_item(h, POS_DOTDOT,
+		 dir->names && dir->names->dir ? dir->names->dir->attr.ino : h->h.view->ino,
+		 S_IFDIR, "..");
 	for (const struct icm_name *n = dir->first; n; n = n->next)
 		add_item(h, n->cookie, n->inode->attr.ino, n->inode->attr.mode, n->text);
 	pthread_mutex_unlock(&vol->lock);
@@ -109,7 +110,7 @@ static void fill(struct icm_volume *vol, struct icm_dir_handle *h)
 }
 
 int icm_shared_readdir(struct icm_handle *handle, const struct icm_call *call, off_t off,
-                       icm_dirent_fn fn, void *userdata)
+		       icm_dirent_fn fn, void *userdata)
 {
 	struct icm_dir_handle *h = dir_handle_of(handle);
 	size_t low = 0, high;
@@ -119,7 +120,7 @@ int icm_shared_readdir(struct icm_handle *handle, const struct icm_call *call, o
 	if (off == 0 || !h->filled)
 		fill(handle->view->vol, h);
 	high = h->n;
-	while (low < high) {    /* first entry behind `off` */
+	while (low < high) { /* first entry behind `off` */
 		size_t mid = low + (high - low) / 2;
 
 		if (h->items[mid].cookie <= (uint64_t)off)
@@ -129,8 +130,10 @@ int icm_shared_readdir(struct icm_handle *handle, const struct icm_call *call, o
 	}
 	for (size_t i = low; i < h->n; i++) {
 		const struct icm_dir_item *item = &h->items[i];
-		struct icm_dirent e = { .name = item->name, .ino = item->ino, .type = item->type,
-			                .next = (off_t)item->cookie };
+		struct icm_dirent e = { .name = item->name,
+					.ino = item->ino,
+					.type = item->type,
+					.next = (off_t)item->cookie };
 
 		if (fn(userdata, &e))
 			break;

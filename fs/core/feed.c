@@ -14,14 +14,14 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-#define FEED_MAX       128      /* records in the feed before the oldest move to the log */
-#define FEED_MOVE      58       /* at most so many in one transaction */
-#define LOG_SEGMENTS   256      /* kept */
-#define READ_BATCH     60       /* keys in one read transaction */
+#define FEED_MAX     128 /* records in the feed before the oldest move to the log */
+#define FEED_MOVE    58	 /* at most so many in one transaction */
+#define LOG_SEGMENTS 256 /* kept */
+#define READ_BATCH   60	 /* keys in one read transaction */
 
 struct record {
 	struct icm_feed_record rec;
-	char *key;              /* owned; NULL where the caller has it */
+	char *key; /* owned; NULL where the caller has it */
 	uint64_t index;
 	bool valid;
 };
@@ -82,7 +82,8 @@ static int read_records(struct icm_volume *vol, char *const *keys, size_t n, str
 			rec->index = e->modify_index;
 			rec->valid = icm_feed_record_decode(e->value, e->len, &rec->rec) == 0;
 			if (!rec->valid)
-				icm_log_err("feed record '%s' is damaged; the tree is listed anew", e->key);
+				icm_log_err("feed record '%s' is damaged; the tree is listed anew",
+					    e->key);
 		}
 	}
 	return 0;
@@ -114,7 +115,7 @@ static bool apply_records(struct icm_volume *vol, struct record *v, size_t n)
 
 /* Keys of the feed that may hold something new. */
 static int new_keys(struct icm_volume *vol, char ***ret_keys, size_t *ret_n, size_t *ret_all,
-                    uint64_t *ret_index)
+		    uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRIES struct icm_entries list = { 0 };
@@ -141,8 +142,8 @@ static void set_reachable(struct icm_volume *vol, bool reachable)
 	pthread_mutex_lock(&vol->lock);
 	if (vol->reachable != reachable)
 		icm_log_warning(reachable ? "the store '%s' answers again"
-		                          : "the store '%s' does not answer, trying on",
-		                vol->be->url);
+					  : "the store '%s' does not answer, trying on",
+				vol->be->url);
 	vol->reachable = reachable;
 	pthread_mutex_unlock(&vol->lock);
 }
@@ -266,7 +267,7 @@ static int move_to_log(struct icm_volume *vol, struct record *v, size_t n, uint6
 	for (size_t i = 0; i < n; i++) {
 		icm_part_delete(&part, icm_xstrdup(v[i].key));
 		if (!v[i].valid)
-			continue;       /* damaged: nothing to keep */
+			continue; /* damaged: nothing to keep */
 		records[seg.n] = v[i].rec;
 		indexes[seg.n++] = v[i].index;
 	}
@@ -332,7 +333,7 @@ static void *watch_thread(void *arg)
 	while (!atomic_load(&vol->stopping)) {
 		int64_t due = icm_file_thaw_old(vol);
 		struct icm_ctx ctx = { .cancel = &vol->stopping,
-			               .deadline_ns = due ? icm_now_ns() + due : 0 };
+				       .deadline_ns = due ? icm_now_ns() + due : 0 };
 		uint64_t index = since;
 		size_t all = 0;
 		int r = icm_backend_watch(vol->be, &ctx, "feed/", since, &index);

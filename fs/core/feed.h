@@ -25,7 +25,7 @@ void icm_feed_own_commit(struct icm_volume *vol, uint64_t index);
 /* One name as read from the store (attr NULL: absent there): updates the tree;
  * volume->lock held. Returns false when the tree must be listed anew. */
 bool icm_feed_apply_name(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-                         const struct icm_attr *attr, uint64_t attr_index, uint64_t tree_index,
-                         struct icm_news *news);
+			 const struct icm_attr *attr, uint64_t attr_index, uint64_t tree_index,
+			 struct icm_news *news);
 
 #endif

@@ -41,12 +41,12 @@ struct icm_content *icm_content_unref(struct icm_content *c)
 struct icm_version icm_inode_version(const struct icm_inode *inode)
 {
 	return (struct icm_version){ .gen = inode->gen,
-		                     .size = inode->attr.size,
-		                     .holes = inode->attr.holes,
-		                     .mtime = inode->attr.mtime,
-		                     .ctime = inode->attr.ctime,
-		                     .has_hash = inode->attr.has_hash,
-		                     .hash = inode->attr.hash };
+				     .size = inode->attr.size,
+				     .holes = inode->attr.holes,
+				     .mtime = inode->attr.mtime,
+				     .ctime = inode->attr.ctime,
+				     .has_hash = inode->attr.has_hash,
+				     .hash = inode->attr.hash };
 }
 
 struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode)
@@ -137,14 +137,15 @@ void icm_file_stat(struct icm_volume *vol, struct icm_file *f, struct stat *st)
 static void add_news(struct icm_news *n, struct icm_file *f, int what, const char *name)
 {
 	if (!icm_view_tryref(&f->view))
-		return;         /* nobody knows it any more */
+		return; /* nobody knows it any more */
 	f->untold += what == ICM_NEWS_DATA;
 	if (n->n == n->cap) {
 		n->cap = n->cap ? n->cap * 2 : 8;
 		n->v = icm_xrealloc(n->v, n->cap * sizeof(*n->v));
 	}
-	n->v[n->n++] = (struct icm_news_item){ .what = what, .view = &f->view,
-		                               .name = name ? icm_xstrdup(name) : NULL };
+	n->v[n->n++] = (struct icm_news_item){ .what = what,
+					       .view = &f->view,
+					       .name = name ? icm_xstrdup(name) : NULL };
 }
 
 void icm_news_view(struct icm_news *n, struct icm_file *f, bool data)
@@ -209,7 +210,7 @@ static void follow(struct icm_volume *vol, struct icm_file *f, struct icm_news *
 }
 
 void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struct icm_file *by,
-                          struct icm_news *news)
+			  struct icm_news *news)
 {
 	bool froze = false;
 
@@ -217,7 +218,7 @@ void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struc
 		if (f == by || f->dirty) {
 			if (f == by)
 				f->version = icm_inode_version(inode);
-			continue;       /* a dirty one finds out when it is published */
+			continue; /* a dirty one finds out when it is published */
 		}
 		if (!f->n_handles && !f->reopening) {
 			follow(vol, f, news);
@@ -244,7 +245,7 @@ int64_t icm_file_thaw_old(struct icm_volume *vol)
 
 	pthread_mutex_lock(&vol->lock);
 	if (vol->n_frozen) {
-		icm_map_for_each(&vol->tree.inodes, i, node) {
+		icm_map_for_each (&vol->tree.inodes, i, node) {
 			struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 			for (struct icm_file *f = inode->views; f; f = f->next) {

@@ -39,7 +39,7 @@ static char *validation_key(struct icm_volume *vol, struct icm_file *f, uint64_t
 	ICM_LOCK_SCOPE(&vol->lock);
 
 	if (!inode->published || f->dirty || !inode->names)
-		return NULL;    /* nothing in the store to compare with */
+		return NULL; /* nothing in the store to compare with */
 	if (inode->attr.linked) {
 		*ret_index = inode->index;
 		return icm_key_inode(inode->attr.ino);
@@ -98,7 +98,7 @@ static int revalidate(struct icm_volume *vol, struct icm_file *f, const struct i
 		return r == -EHOSTUNREACH ? -EIO : r;
 	r = refresh_first_name(vol, f->inode);
 	if (r == 0 && !has_name(vol, f->inode))
-		r = -ENOENT;    /* the name is another file's now */
+		r = -ENOENT; /* the name is another file's now */
 	return r == -ENOENT ? -ESTALE : r;
 }
 
@@ -179,7 +179,7 @@ static int drop_set_id(struct icm_view *view, const struct icm_call *call)
 }
 
 int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flags,
-                    struct icm_open_result *ret)
+		    struct icm_open_result *ret)
 {
 	struct icm_volume *vol = view->vol;
 	struct icm_file *f = icm_file_of(view);
@@ -252,7 +252,7 @@ static int load(struct icm_volume *vol, struct icm_file *f)
 }
 
 static ssize_t read_loaded(struct icm_volume *vol, struct icm_file *f, void *buf, size_t size,
-                           uint64_t off)
+			   uint64_t off)
 {
 	uint64_t total;
 	bool plain;
@@ -283,7 +283,7 @@ static bool is_lost(struct icm_volume *vol, struct icm_handle *h, int *ret_error
 }
 
 ssize_t icm_shared_read(struct icm_handle *h, const struct icm_call *call, void *buf, size_t size,
-                        off_t off)
+			off_t off)
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = icm_file_of(h->view);
@@ -356,7 +356,7 @@ int icm_file_truncate(struct icm_volume *vol, struct icm_file *f, uint64_t size)
 }
 
 ssize_t icm_shared_write(struct icm_handle *h, const struct icm_call *call, const void *buf,
-                         size_t size, off_t off, bool mapped)
+			 size_t size, off_t off, bool mapped)
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = icm_file_of(h->view);
@@ -394,7 +394,7 @@ ssize_t icm_shared_write(struct icm_handle *h, const struct icm_call *call, cons
 }
 
 int icm_shared_fallocate(struct icm_handle *h, const struct icm_call *call, int mode, off_t off,
-                         off_t len)
+			 off_t len)
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = icm_file_of(h->view);
@@ -445,8 +445,8 @@ off_t icm_shared_lseek(struct icm_handle *h, const struct icm_call *call, off_t 
 		pos = icm_data_seek(f->data, (uint64_t)off, whence);
 	} else {
 		d = f->base && f->base_gen == f->version.gen
-		            ? icm_data_from_bytes(vol->work_dir, f->base->bytes, f->base->len)
-		            : icm_data_new(vol->work_dir);
+			    ? icm_data_from_bytes(vol->work_dir, f->base->bytes, f->base->len)
+			    : icm_data_new(vol->work_dir);
 		pos = icm_data_seek(d, (uint64_t)off, whence);
 		icm_data_free(d);
 	}
@@ -526,7 +526,7 @@ static void give_up(struct icm_volume *vol, struct icm_file *f, int error)
 	f->data_is_work = false;
 	pthread_mutex_unlock(&f->io);
 	if (!path || error == -ESTALE)
-		return;         /* it was unlinked, or a conflict copy was made and logged */
+		return; /* it was unlinked, or a conflict copy was made and logged */
 	icm_log_err("'%s' could not be published after its last close: %s", path, strerror(-error));
 	icm_volume_note_error(vol, path, strerror(-error));
 }

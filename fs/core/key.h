@@ -16,8 +16,8 @@
 #include "util/buf.h"
 #include "util/digest.h"
 
-#define ICM_NAME_MAX 255        /* bytes of a component */
-#define ICM_PATH_MAX 4096       /* bytes of a path */
+#define ICM_NAME_MAX 255  /* bytes of a component */
+#define ICM_PATH_MAX 4096 /* bytes of a path */
 
 /* Appends the encoded path to b. */
 void icm_key_encode(struct icm_buf *b, const char *path);
@@ -34,14 +34,14 @@ int icm_key_decode(const char *encoded, char **ret_path) ICM_MUST_CHECK;
 int icm_key_unescape(const char *encoded, size_t max, char **ret_text) ICM_MUST_CHECK;
 
 /* Fresh keys. */
-char *icm_key_tree(const char *path);           /* tree/<path> */
-char *icm_key_tree_dir(const char *path);       /* tree/<path>/ ; root: tree/ */
-char *icm_key_attr(const char *path);           /* attr/<path> ; root: attr/ */
-char *icm_key_inode(uint64_t ino);              /* inode/<ino in decimal> */
-char *icm_key_blob(const struct icm_sha256 *sum);       /* blob/<hex> */
-char *icm_key_hist(const char *path, uint64_t index);   /* hist/<path>%v<index, 20 digits> */
-char *icm_key_feed(const char *id);             /* feed/<id> */
-char *icm_key_lock(uint64_t ino);               /* lock/<ino in decimal> */
+char *icm_key_tree(const char *path);		      /* tree/<path> */
+char *icm_key_tree_dir(const char *path);	      /* tree/<path>/ ; root: tree/ */
+char *icm_key_attr(const char *path);		      /* attr/<path> ; root: attr/ */
+char *icm_key_inode(uint64_t ino);		      /* inode/<ino in decimal> */
+char *icm_key_blob(const struct icm_sha256 *sum);     /* blob/<hex> */
+char *icm_key_hist(const char *path, uint64_t index); /* hist/<path>%v<index, 20 digits> */
+char *icm_key_feed(const char *id);		      /* feed/<id> */
+char *icm_key_lock(uint64_t ino);		      /* lock/<ino in decimal> */
 
 /* Reads the decimal number behind `prefix` in `key`; -EINVAL for anything but
  * the one spelling of a number in 1 … 2^52-1. */

@@ -8,13 +8,13 @@
 #include "util/log.h"
 
 struct icm_lease_keeper {
-	pthread_mutex_t renewing;       /* one opening or settling at a time; held over store calls */
-	pthread_mutex_t lock;           /* the fields below */
+	pthread_mutex_t renewing; /* one opening or settling at a time; held over store calls */
+	pthread_mutex_t lock;	  /* the fields below */
 	pthread_cond_t stop_cond;
-	struct icm_lease lease;         /* key NULL: none */
-	uint64_t index;                 /* of the key, as this mount last knew */
+	struct icm_lease lease; /* key NULL: none */
+	uint64_t index;		/* of the key, as this mount last knew */
 	uint64_t counter;
-	int64_t acked_ns;               /* CLOCK_BOOTTIME when the last acknowledged renewal was sent */
+	int64_t acked_ns; /* CLOCK_BOOTTIME when the last acknowledged renewal was sent */
 	bool stop, threaded;
 	pthread_t thread;
 };
@@ -120,7 +120,7 @@ int icm_lease_recheck(struct icm_volume *vol, uint64_t index)
 
 	r = icm_lease_guard(vol, &key, &known);
 	if (r < 0 || known != index)
-		return r;       /* somebody here has rewritten or replaced it meanwhile */
+		return r; /* somebody here has rewritten or replaced it meanwhile */
 	ctx.consistent = true;
 	r = icm_backend_get(vol->be, &ctx, key, &e);
 	if (r == -ENOENT)
@@ -169,7 +169,7 @@ int icm_lease_settle(struct icm_volume *vol)
 		if (r < 0)
 			return r;
 		if (e.modify_index == index)
-			return -ETIMEDOUT;      /* not yet: the caller tries again */
+			return -ETIMEDOUT; /* not yet: the caller tries again */
 		index = e.modify_index;
 	} else {
 		return r;
@@ -192,7 +192,7 @@ static void renew(struct icm_volume *vol)
 	pthread_mutex_lock(&k->lock);
 	if (k->lease.key)
 		lease = (struct icm_lease){ icm_xstrdup(k->lease.key), k->lease.index,
-			                    k->lease.ttl_ms };
+					    k->lease.ttl_ms };
 	pthread_mutex_unlock(&k->lock);
 	r = lease.key ? icm_backend_lease_renew(vol->be, &ctx, &lease) : -ENOENT;
 	if (r == -ENOENT)
@@ -261,7 +261,7 @@ void icm_lease_stop(struct icm_volume *vol)
 }
 
 void icm_lease_facts(struct icm_volume *vol, char **ret_key, int64_t *ret_age_ms,
-                     uint32_t *ret_ttl_ms)
+		     uint32_t *ret_ttl_ms)
 {
 	struct icm_lease_keeper *k = vol->lease;
 	ICM_LOCK_SCOPE(&k->lock);

@@ -26,6 +26,6 @@ int icm_lease_recheck(struct icm_volume *vol, uint64_t index) ICM_MUST_CHECK;
 int icm_lease_settle(struct icm_volume *vol) ICM_MUST_CHECK;
 /* For status: key (fresh, may be NULL), age of the last acknowledged renewal. */
 void icm_lease_facts(struct icm_volume *vol, char **ret_key, int64_t *ret_age_ms,
-                     uint32_t *ret_ttl_ms);
+		     uint32_t *ret_ttl_ms);
 
 #endif

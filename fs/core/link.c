@@ -19,10 +19,10 @@ struct linking {
 	struct icm_inode *dir;
 	const char *name;
 	struct icm_place to;
-	char *from_path;                /* owned */
-	struct icm_attr attr;           /* owned; of the inode */
+	char *from_path;      /* owned */
+	struct icm_attr attr; /* owned; of the inode */
 	uint64_t from_attr_index, inode_index;
-	bool first;                     /* it has one name so far */
+	bool first; /* it has one name so far */
 };
 
 static void linking_clear(struct linking *l)
@@ -83,7 +83,7 @@ static int convert_first(struct linking *l, struct icm_part *part)
 	char *json;
 	int r;
 
-	from.attr.linked = false;       /* it isn't yet */
+	from.attr.linked = false; /* it isn't yet */
 	r = icm_moved_read(l->vol, &from, &moved);
 	if (r < 0)
 		return r;
@@ -94,7 +94,8 @@ static int convert_first(struct linking *l, struct icm_part *part)
 		v.record = rec;
 	} else if (moved.plain) {
 		icm_part_set(part, icm_key_blob(&l->attr.hash),
-		             icm_xmemdup(moved.plain->bytes, moved.plain->len), moved.plain->len, 0);
+			     icm_xmemdup(moved.plain->bytes, moved.plain->len), moved.plain->len,
+			     0);
 	} else {
 		return -ESTALE;
 	}
@@ -104,7 +105,7 @@ static int convert_first(struct linking *l, struct icm_part *part)
 	icm_part_cas(part, icm_key_attr(l->from_path), l->from_attr_index, json, len, 0);
 	json = link_record(l, &len);
 	icm_part_cas(part, icm_key_tree(l->from_path), moved.tree_index, json, len,
-	             ICM_FLAGS_RECORD);
+		     ICM_FLAGS_RECORD);
 	return 0;
 }
 
@@ -213,7 +214,7 @@ static char *scratch_target(struct icm_view *dir, const char *name)
 }
 
 int icm_shared_link(struct icm_view *view, const struct icm_call *call, struct icm_view *dir,
-                    const char *name, struct icm_view **ret_view, struct stat *ret_st)
+		    const char *name, struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct icm_volume *vol = dir->vol;
 	ICM_AUTOFREE char *local = scratch_target(dir, name);
@@ -224,7 +225,7 @@ int icm_shared_link(struct icm_view *view, const struct icm_call *call, struct i
 	if (local && !shared)
 		return icm_scratch_link(vol->scratch, view, local, name, ret_view, ret_st);
 	if (local || !shared)
-		return -EXDEV;  /* a file is in one place */
+		return -EXDEV; /* a file is in one place */
 	l.inode = icm_file_of(view)->inode;
 	l.dir = icm_file_of(dir)->inode;
 	for (int tries = 0; r == -ESTALE && tries < ICM_CONFLICT_TRIES; tries++) {

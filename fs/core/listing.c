@@ -29,30 +29,29 @@ static int read_meta(struct icm_volume *vol, struct icm_meta *ret, uint64_t *ret
 int icm_feed_open_deployment(struct icm_volume *vol, bool create, char **ret_error)
 {
 	struct icm_meta meta;
-	uint64_t index;
+	uint64_t index = 0;
 	int r = read_meta(vol, &meta, &index);
 
 	if (r == -ENOENT && create && !vol->read_only) {
 		struct icm_ctx ctx = icm_volume_ctx(vol);
 
 		r = icm_deployment_create(vol->be, &ctx, "", vol->uid, vol->gid);
-		if (r == 0 || r == -EEXIST)     /* somebody else was first */
+		if (r == 0 || r == -EEXIST) /* somebody else was first */
 			r = read_meta(vol, &meta, &index);
 	}
 	if (r < 0) {
 		if (ret_error)
-			*ret_error = icm_asprintf(
-				r == -ENOENT ? "no deployment in store '%s'"
-				: r == -EPROTO ? "'meta' of store '%s' is damaged"
-					       : "store '%s' can't be read: %s",
-				vol->be->url, strerror(-r));
+			*ret_error = icm_asprintf(r == -ENOENT	 ? "no deployment in store '%s'"
+						  : r == -EPROTO ? "'meta' of store '%s' is damaged"
+								 : "store '%s' can't be read: %s",
+						  vol->be->url, strerror(-r));
 		return r;
 	}
 	if (meta.format > ICM_FORMAT_VERSION) {
 		if (ret_error)
 			*ret_error = icm_asprintf("store '%s' has format %" PRIu32
-			                          ", this icmfs knows up to %d: use a newer one",
-			                          vol->be->url, meta.format, ICM_FORMAT_VERSION);
+						  ", this icmfs knows up to %d: use a newer one",
+						  vol->be->url, meta.format, ICM_FORMAT_VERSION);
 		icm_meta_clear(&meta);
 		return -EPROTO;
 	}
@@ -90,8 +89,7 @@ static void index_inodes(const struct icm_entries *list, size_t op, struct icm_m
 
 static struct inode_item *find_inode(const struct icm_map *map, uint64_t ino)
 {
-	for (struct icm_map_node *n = icm_map_first(map, icm_hash_u64(ino)); n;
-	     n = icm_map_next(n))
+	for (struct icm_map_node *n = icm_map_first(map, icm_hash_u64(ino)); n; n = icm_map_next(n))
 		if (((struct inode_item *)n)->ino == ino)
 			return (struct inode_item *)n;
 	return NULL;
@@ -122,7 +120,7 @@ static void decode_or_broken(const struct icm_entry *e, const char *path, struct
 
 /* One attr/ key; volume->lock held. */
 static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
-                        const struct icm_map *inodes, struct icm_news *news)
+			const struct icm_map *inodes, struct icm_news *news)
 {
 	ICM_AUTOFREE char *path = NULL;
 	ICM_AUTOATTR struct icm_attr attr = { 0 };
@@ -132,13 +130,13 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 	const char *base;
 
 	if (icm_key_decode(e->key + strlen("attr/"), &path) < 0 || !*path)
-		return;         /* foreign spellings aren't shown; the root was placed */
+		return; /* foreign spellings aren't shown; the root was placed */
 	dir = icm_tree_parent(&vol->tree, path, &base);
 	if (!dir)
-		return;         /* an orphan: `icmfs check` names it */
+		return; /* an orphan: `icmfs check` names it */
 	name = icm_tree_find(&vol->tree, dir, base);
 	if (!name && icm_grave_has(vol, path, e->modify_index))
-		return;         /* removed while the listing was on its way */
+		return; /* removed while the listing was on its way */
 	if (name && name->inode->published)
 		name->seen = true;
 	decode_or_broken(e, path, &attr);
@@ -196,13 +194,13 @@ static void set_seen(struct icm_inode *dir, bool seen)
 /* What the listing didn't have is gone, unless it is newer than the listing or
  * not published yet. */
 static void remove_unseen(struct icm_volume *vol, struct icm_inode *dir, uint64_t index,
-                          struct icm_news *news)
+			  struct icm_news *news)
 {
 	for (struct icm_name *name = dir->first, *next; name; name = next) {
 		next = name->next;
 		if (!name->seen && name->inode->published && name->attr_index <= index) {
 			icm_apply_remove(vol, name, news);
-			next = dir->first;      /* a removal may take more than one */
+			next = dir->first; /* a removal may take more than one */
 			continue;
 		}
 		if (icm_inode_is_dir(name->inode))
@@ -231,7 +229,7 @@ static void set_times(struct icm_volume *vol, const char *path, const struct icm
 	struct icm_name *name;
 
 	if (icm_dir_times_decode(e->value, e->len, &times) < 0)
-		return;         /* times only: `icmfs check` reports it */
+		return; /* times only: `icmfs check` reports it */
 	pthread_mutex_lock(&vol->lock);
 	name = icm_tree_walk(&vol->tree, path);
 	if (name && icm_inode_is_dir(name->inode) && name->inode->index <= e->modify_index) {
@@ -296,7 +294,7 @@ static int place_listing(struct icm_volume *vol, const struct icm_entries *list,
 	while (at < list->n && strcmp(list->v[at].key, "attr/") != 0)
 		at++;
 	if (at == list->n)
-		return -EPROTO;         /* a deployment has a root */
+		return -EPROTO; /* a deployment has a root */
 	index_inodes(list, 1, &inodes);
 	pthread_mutex_lock(&vol->lock);
 	place_root(vol, &list->v[at]);

@@ -14,7 +14,7 @@ static bool same_hash(const struct icm_sha256 *a, const struct icm_sha256 *b)
 }
 
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
-                  void **ret_bytes, size_t *ret_len)
+		  void **ret_bytes, size_t *ret_len)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *key = icm_key_blob(sum);
@@ -36,7 +36,7 @@ int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t m
 
 /* Value of tree/<path> if it is what the hash says; -ESTALE otherwise. */
 static int load_live(struct icm_volume *vol, const char *path, const struct icm_sha256 *hash,
-                     struct icm_entry *ret)
+		     struct icm_entry *ret)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *key = icm_key_tree(path);
@@ -55,7 +55,7 @@ static int load_live(struct icm_volume *vol, const char *path, const struct icm_
 }
 
 int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sha256 *hash,
-                   size_t size, struct icm_content **ret, uint64_t *ret_index)
+		   size_t size, struct icm_content **ret, uint64_t *ret_index)
 {
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	ICM_AUTOFREE void *bytes = NULL;
@@ -76,7 +76,7 @@ int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sh
 	}
 	if ((*ret)->len != size) {
 		icm_log_err("'%s' has %zu bytes, its attributes say %zu", path ? path : "a blob",
-		            (*ret)->len, size);
+			    (*ret)->len, size);
 		*ret = icm_content_unref(*ret);
 		return -EIO;
 	}
@@ -117,7 +117,7 @@ static int load_chunk_list(struct icm_volume *vol, struct icm_record *rec)
 }
 
 int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_ino,
-                    const struct icm_version *v, struct icm_record *ret, uint64_t *ret_index)
+		    const struct icm_version *v, struct icm_record *ret, uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
@@ -160,8 +160,8 @@ int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_in
 
 /* Where contents are: taken under volume->lock. */
 struct place {
-	char *path;             /* owned; of a name that has the contents, or NULL */
-	uint64_t linked_ino;    /* contents are in inode/<ino> */
+	char *path;	     /* owned; of a name that has the contents, or NULL */
+	uint64_t linked_ino; /* contents are in inode/<ino> */
 	struct icm_version version;
 };
 
@@ -181,7 +181,7 @@ static void find_place(struct icm_volume *vol, struct icm_file *f, struct place 
 
 /* The key's index is worth knowing: a commit checks it. */
 static void learn_index(struct icm_volume *vol, struct icm_file *f, const struct place *p,
-                        uint64_t index)
+			uint64_t index)
 {
 	pthread_mutex_lock(&vol->lock);
 	if (index && f->inode->names && !f->inode->attr.linked && f->inode->gen == p->version.gen)
@@ -197,7 +197,7 @@ static struct icm_version version_of(struct icm_volume *vol, const struct icm_fi
 }
 
 bool icm_file_is_loaded(struct icm_volume *vol, const struct icm_file *f, uint64_t off,
-                        uint64_t len)
+			uint64_t len)
 {
 	struct icm_version v;
 
@@ -242,7 +242,7 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 		r = icm_load_record(vol, p.path, p.linked_ino, &p.version, &rec, &index);
 		if (r == 0)
 			r = icm_data_from_chunks(vol->work_dir, rec.size, rec.chunks, fetch_chunk,
-			                         vol, &d);
+						 vol, &d);
 		if (r < 0)
 			return r;
 		icm_data_free(f->data);
@@ -270,8 +270,8 @@ int icm_file_make_work(struct icm_volume *vol, struct icm_file *f, bool empty)
 		if (v.size <= ICM_PLAIN_MAX) {
 			icm_data_free(f->data);
 			f->data = v.size ? icm_data_from_bytes(vol->work_dir, f->base->bytes,
-			                                       f->base->len)
-			                 : icm_data_new(vol->work_dir);
+							       f->base->len)
+					 : icm_data_new(vol->work_dir);
 		}
 	}
 	f->data_is_work = true;

@@ -25,15 +25,19 @@ static pthread_mutex_t *claim_lock(struct icm_volume *vol, const struct icm_inod
 
 static char *claim_value(struct icm_volume *vol, const char *lease, size_t *ret_len)
 {
-	struct icm_lock_claim c = { .lease = (char *)lease, .host = vol->host, .user = vol->user,
-		                    .pid = (uint64_t)getpid(), .since = icm_wall_time() };
+	struct icm_lock_claim c = { .lease = (char *)lease,
+				    .host = vol->host,
+				    .user = vol->user,
+				    .pid = (uint64_t)getpid(),
+				    .since = icm_wall_time() };
 
 	icm_random_id(c.id);
 	return icm_lock_claim_encode(&c, ret_len);
 }
 
 /* The key exists: its owner may be dead, or it may be ours of an earlier lease. */
-static int take_over(struct icm_volume *vol, const char *key, const char *lease, uint64_t *ret_index)
+static int take_over(struct icm_volume *vol, const char *key, const char *lease,
+		     uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
@@ -161,8 +165,8 @@ static bool is_unpublished(struct icm_volume *vol, struct icm_file *f)
 }
 
 static int lock_shared(struct icm_handle *h, const struct icm_call *call,
-                       const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
-                       struct icm_lock_wait **ret_wait)
+		       const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
+		       struct icm_lock_wait **ret_wait)
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = icm_file_of(h->view);
@@ -209,7 +213,7 @@ static struct icm_file *file_for_locks(struct icm_handle *h)
 }
 
 static int lock_control(struct icm_handle *h, const struct icm_lock_request *req,
-                        icm_lock_done_fn done, void *userdata, struct icm_lock_wait **ret_wait)
+			icm_lock_done_fn done, void *userdata, struct icm_lock_wait **ret_wait)
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_inode *inode = vol->lock_inode;
@@ -223,15 +227,16 @@ static int lock_control(struct icm_handle *h, const struct icm_lock_request *req
 	if (r == 0 && req->type != F_UNLCK)
 		r = icm_volume_catch_up(vol);
 	if (r == 0)
-		r = icm_lock_table_set(table_of(vol, inode), h->serial, req, done, userdata, ret_wait);
+		r = icm_lock_table_set(table_of(vol, inode), h->serial, req, done, userdata,
+				       ret_wait);
 	unclaim(vol, inode);
 	pthread_mutex_unlock(claim_lock(vol, inode));
 	return r;
 }
 
 int icm_fs_lock(struct icm_handle *h, const struct icm_call *call,
-                const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
-                struct icm_lock_wait **ret_wait)
+		const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
+		struct icm_lock_wait **ret_wait)
 {
 	if (h->view->ops == &icm_shared_view_ops)
 		return lock_shared(h, call, req, done, userdata, ret_wait);
@@ -248,7 +253,7 @@ bool icm_fs_lock_cancel(struct icm_volume *vol, struct icm_lock_wait *wait)
 }
 
 int icm_fs_getlk(struct icm_handle *h, const struct icm_call *call,
-                 const struct icm_lock_request *req, struct flock *lk)
+		 const struct icm_lock_request *req, struct flock *lk)
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = file_for_locks(h);
@@ -324,7 +329,7 @@ static struct icm_inode **locked_inodes(struct icm_volume *vol, size_t *ret_n)
 	size_t n = 0, cap = 0;
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	icm_map_for_each(&vol->tree.inodes, i, node) {
+	icm_map_for_each (&vol->tree.inodes, i, node) {
 		struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 		if (!inode->locks)
@@ -388,7 +393,7 @@ void icm_volume_list_locks(struct icm_volume *vol, icm_volume_lock_fn fn, void *
 
 		pthread_mutex_lock(&vol->lock);
 		path = v[i] == vol->lock_inode ? icm_xstrdup(ICM_CONTROL_NAME "/lock")
-		                               : icm_inode_path(v[i]);
+					       : icm_inode_path(v[i]);
 		pthread_mutex_unlock(&vol->lock);
 		l.path = path;
 		icm_lock_table_list(v[i]->locks, list_one, &l);

@@ -14,8 +14,8 @@
 
 #include "core/fs.h"
 
-struct icm_lock_set;            /* all locks of a volume: finds deadlocks over files */
-struct icm_lock_table;          /* of one file */
+struct icm_lock_set;   /* all locks of a volume: finds deadlocks over files */
+struct icm_lock_table; /* of one file */
 
 struct icm_lock_set *icm_lock_set_new(void);
 struct icm_lock_set *icm_lock_set_free(struct icm_lock_set *s);
@@ -33,12 +33,12 @@ struct icm_lock_table *icm_lock_table_free(struct icm_lock_table *t);
  * earlier waiters. `done` may be called before -EINPROGRESS is returned, by
  * another thread. Cancelling a wait that is over is safe at any time. */
 int icm_lock_table_set(struct icm_lock_table *t, uint64_t handle,
-                       const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
-                       struct icm_lock_wait **ret_wait);
+		       const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
+		       struct icm_lock_wait **ret_wait);
 bool icm_lock_cancel(struct icm_lock_set *s, struct icm_lock_wait *wait);
 /* F_GETLK. */
 void icm_lock_table_get(struct icm_lock_table *t, uint64_t handle,
-                        const struct icm_lock_request *req, struct flock *lk);
+			const struct icm_lock_request *req, struct flock *lk);
 /* All record locks of this owner end (FLUSH). True if there were any. */
 bool icm_lock_table_flush(struct icm_lock_table *t, uint64_t owner);
 /* All locks made through this handle end (RELEASE); its waiters fail with -EBADF. */

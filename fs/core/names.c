@@ -66,7 +66,7 @@ static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetch
 }
 
 int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-                   struct icm_fetched *ret)
+		   struct icm_fetched *ret)
 {
 	ICM_AUTOFREE char *dir_path = NULL;
 	ICM_AUTOFREE char *path = NULL;
@@ -81,9 +81,8 @@ int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *na
 	return fetch_path(vol, path, ret);
 }
 
-struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir,
-                                   const char *text, const struct icm_fetched *there,
-                                   struct icm_news *news)
+struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+				   const struct icm_fetched *there, struct icm_news *news)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
 	ICM_AUTOFREE char *dir_path = icm_inode_path(dir);
@@ -115,7 +114,7 @@ struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir
 /* The tree still has the object under another name: a rename that we haven't
  * heard of. volume->lock held. */
 static bool has_moved(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                      const struct icm_fetched *there)
+		      const struct icm_fetched *there)
 {
 	struct icm_inode *inode = icm_tree_inode(&vol->tree, there->attr.ino);
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
@@ -124,7 +123,7 @@ static bool has_moved(struct icm_volume *vol, struct icm_inode *dir, const char 
 }
 
 int icm_name_place(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-                   const struct icm_fetched *there)
+		   const struct icm_fetched *there)
 {
 	struct icm_news news = { 0 };
 	bool moved;
@@ -200,7 +199,7 @@ int icm_dir_refresh(struct icm_volume *vol, struct icm_inode *dir)
 /* ---- places ---- */
 
 int icm_place_take(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                   struct icm_place *p)
+		   struct icm_place *p)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
 
@@ -248,8 +247,7 @@ void icm_moved_clear(struct icm_moved *m)
 }
 
 /* What the history is to keep; damaged contents are not kept. */
-static void note_contents(const struct icm_place *p, const struct icm_entry *e,
-                          struct icm_moved *m)
+static void note_contents(const struct icm_place *p, const struct icm_entry *e, struct icm_moved *m)
 {
 	if (e->flags == ICM_FLAGS_PLAIN) {
 		m->plain = icm_content_new(e->value, e->len);
@@ -272,7 +270,7 @@ int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm
 	if (m->directory)
 		return 0;
 	r = icm_backend_get(vol->be, &ctx, key, &e);
-	if (r == -ENOENT)       /* damaged or moved: the checks of the transaction tell */
+	if (r == -ENOENT) /* damaged or moved: the checks of the transaction tell */
 		return 0;
 	if (r < 0)
 		return r;
@@ -290,8 +288,8 @@ int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm
 /* A change of a linked file's attributes: `links` more or less, a new ctime. Its
  * contents stay in the value, so that it is read; a failure to do so makes the
  * transaction fail, and the caller look again. */
-void icm_part_touch_inode(struct icm_volume *vol, struct icm_part *part,
-                          const struct icm_place *p, int links, struct timespec now)
+void icm_part_touch_inode(struct icm_volume *vol, struct icm_part *part, const struct icm_place *p,
+			  int links, struct timespec now)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *key = icm_key_inode(p->attr.ino);
@@ -318,9 +316,9 @@ void icm_part_touch_inode(struct icm_volume *vol, struct icm_part *part,
 	icm_part_cas(part, icm_xstrdup(key), p->inode_index, json, len, 0);
 }
 
-void icm_part_remove_name(struct icm_volume *vol, struct icm_part *part,
-                          const struct icm_place *p, const struct icm_moved *m, bool replaced,
-                          struct timespec now, uint32_t *left)
+void icm_part_remove_name(struct icm_volume *vol, struct icm_part *part, const struct icm_place *p,
+			  const struct icm_moved *m, bool replaced, struct timespec now,
+			  uint32_t *left)
 {
 	*left = 0;
 	if (!replaced) {
@@ -333,12 +331,12 @@ void icm_part_remove_name(struct icm_volume *vol, struct icm_part *part,
 		icm_part_touch_inode(vol, part, p, -1, now);
 	} else if (m->plain || m->has_record) {
 		icm_part_history(vol, part, p->path, m->tree_index, &p->attr, m->plain,
-		                 m->plain ? NULL : &m->record, now);
+				 m->plain ? NULL : &m->record, now);
 	}
 }
 
 void icm_name_removed(struct icm_volume *vol, struct icm_name *name, uint64_t index,
-                      struct timespec now)
+		      struct timespec now)
 {
 	struct icm_inode *inode = name->inode;
 

@@ -30,7 +30,7 @@ size_t icm_part_set(struct icm_part *p, char *key, void *value, size_t len, uint
 }
 
 size_t icm_part_cas(struct icm_part *p, char *key, uint64_t index, void *value, size_t len,
-                    uint64_t flags)
+		    uint64_t flags)
 {
 	return add_op(p, (struct icm_op){ ICM_OP_CAS, key, value, len, flags, index });
 }
@@ -46,8 +46,8 @@ size_t icm_part_delete_cas(struct icm_part *p, char *key, uint64_t index)
 }
 
 struct icm_change *icm_part_change(struct icm_part *p, enum icm_change_op op, const char *path,
-                                   const char *to, struct timespec time,
-                                   const struct icm_attr *attr)
+				   const char *to, struct timespec time,
+				   const struct icm_attr *attr)
 {
 	struct icm_change *c;
 
@@ -56,10 +56,9 @@ struct icm_change *icm_part_change(struct icm_part *p, enum icm_change_op op, co
 		p->changes = icm_xrealloc(p->changes, p->cap_changes * sizeof(*p->changes));
 	}
 	c = &p->changes[p->n_changes++];
-	*c = (struct icm_change){ .op = op,
-		                  .path = icm_xstrdup(path),
-		                  .to = to ? icm_xstrdup(to) : NULL,
-		                  .time = time };
+	*c = (struct icm_change){
+		.op = op, .path = icm_xstrdup(path), .to = to ? icm_xstrdup(to) : NULL, .time = time
+	};
 	if (attr) {
 		c->has_attr = true;
 		icm_attr_copy(&c->attr, attr);
@@ -68,7 +67,7 @@ struct icm_change *icm_part_change(struct icm_part *p, enum icm_change_op op, co
 }
 
 size_t icm_part_names_change(struct icm_part *p, const char *dir, uint64_t dir_attr_index,
-                             struct timespec now)
+			     struct timespec now)
 {
 	struct icm_dir_times times = { .mtime = now, .ctime = now };
 	char *value;
@@ -81,10 +80,9 @@ size_t icm_part_names_change(struct icm_part *p, const char *dir, uint64_t dir_a
 	return check;
 }
 
-void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *path,
-                      uint64_t index, const struct icm_attr *attr,
-                      const struct icm_content *plain, const struct icm_record *record,
-                      struct timespec now)
+void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *path, uint64_t index,
+		      const struct icm_attr *attr, const struct icm_content *plain,
+		      const struct icm_record *record, struct timespec now)
 {
 	struct icm_hist hist = {
 		.attr = *attr,
@@ -102,7 +100,7 @@ void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *pa
 	icm_part_set(p, icm_key_hist(path, index), value, len, 0);
 	if (plain)
 		icm_part_set(p, icm_key_blob(&attr->hash), icm_xmemdup(plain->bytes, plain->len),
-		             plain->len, 0);
+			     plain->len, 0);
 }
 
 void icm_part_clear(struct icm_part *p)

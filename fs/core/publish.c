@@ -13,7 +13,7 @@
 #include "util/log.h"
 
 /* Chunks put in one transaction of a store that takes it. */
-#define PUT_BATCH       16
+#define PUT_BATCH 16
 
 void icm_publication_clear(struct icm_publication *p)
 {
@@ -93,7 +93,8 @@ static int make_chunked(struct icm_volume *vol, struct icm_data *d, struct icm_p
 	p->record.chunks = icm_data_chunks(d, &p->record.n_chunks);
 	if (p->record.n_chunks > ICM_CHUNKS_INLINE) {
 		size_t len;
-		ICM_AUTOFREE char *list = icm_chunks_encode(p->record.chunks, p->record.n_chunks, &len);
+		ICM_AUTOFREE char *list =
+			icm_chunks_encode(p->record.chunks, p->record.n_chunks, &len);
 
 		p->record.list_is_blob = true;
 		p->record.list = icm_sha256(list, len);
@@ -146,9 +147,9 @@ int icm_publication_make(struct icm_volume *vol, struct icm_file *f, struct icm_
 
 /* Facts of the file, taken under volume->lock. */
 struct target {
-	char *path, *dir;               /* owned; dir: of its first name */
-	struct icm_attr attr;           /* owned copy; as published */
-	struct icm_version version;     /* that the working copy is based on */
+	char *path, *dir;	    /* owned; dir: of its first name */
+	struct icm_attr attr;	    /* owned copy; as published */
+	struct icm_version version; /* that the working copy is based on */
 	uint64_t attr_index, tree_index, inode_index, dir_attr_index, gen;
 	bool published, gone, base_moved;
 };
@@ -183,7 +184,7 @@ static void read_target(struct icm_volume *vol, struct icm_file *f, struct targe
 }
 
 static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct target *t,
-                           struct icm_part *part)
+			   struct icm_part *part)
 {
 	struct icm_content *plain = NULL;
 	ICM_AUTORECORD struct icm_record record = { 0 };
@@ -197,12 +198,13 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 	if (plain)
 		index = t->tree_index;
 	else if (t->attr.size <= ICM_PLAIN_MAX)
-		r = icm_load_plain(vol, linked ? NULL : t->path, &t->attr.hash, t->attr.size, &plain,
-		                   &index);
+		r = icm_load_plain(vol, linked ? NULL : t->path, &t->attr.hash, t->attr.size,
+				   &plain, &index);
 	else
-		r = icm_load_record(vol, t->path, linked,
-		                    &(struct icm_version){ .size = t->attr.size, .hash = t->attr.hash },
-		                    &record, &index);
+		r = icm_load_record(
+			vol, t->path, linked,
+			&(struct icm_version){ .size = t->attr.size, .hash = t->attr.hash },
+			&record, &index);
 	if (r == -EIO) {
 		/* a damaged file may be overwritten; there is nothing to keep */
 		icm_log_err("'%s' is replaced, its former contents are damaged", t->path);
@@ -213,7 +215,7 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 	if (index)
 		t->tree_index = index;
 	icm_part_history(vol, part, t->path, linked ? t->inode_index : t->tree_index, &t->attr,
-	                 plain, plain ? NULL : &record, icm_wall_time());
+			 plain, plain ? NULL : &record, icm_wall_time());
 	icm_content_unref(plain);
 	return 0;
 }
@@ -248,20 +250,22 @@ static void new_attr(const struct target *t, const struct icm_publication *p, st
 }
 
 static void add_linked(struct icm_part *part, const struct target *t, const struct icm_attr *attr,
-                       struct icm_publication *p)
+		       struct icm_publication *p)
 {
-	struct icm_inode_value v = { .attr = *attr, .has_record = p->flags == ICM_FLAGS_RECORD,
-		                     .record = p->record };
+	struct icm_inode_value v = { .attr = *attr,
+				     .has_record = p->flags == ICM_FLAGS_RECORD,
+				     .record = p->record };
 	size_t len;
 	char *json = icm_inode_value_encode(&v, &len);
 
 	icm_part_cas(part, icm_key_inode(attr->ino), t->inode_index, json, len, 0);
 	if (!v.has_record)
-		icm_part_set(part, icm_key_blob(&p->hash), icm_xmemdup(p->value, p->len), p->len, 0);
+		icm_part_set(part, icm_key_blob(&p->hash), icm_xmemdup(p->value, p->len), p->len,
+			     0);
 }
 
 static int build(struct icm_volume *vol, struct icm_file *f, struct target *t,
-                 struct icm_publication *p, struct icm_attr *attr, struct icm_part *part)
+		 struct icm_publication *p, struct icm_attr *attr, struct icm_part *part)
 {
 	size_t len;
 	char *json;
@@ -283,14 +287,14 @@ static int build(struct icm_volume *vol, struct icm_file *f, struct target *t,
 		json = icm_attr_encode(attr, &len);
 		if (!p->same)
 			icm_part_cas(part, icm_key_tree(t->path), t->tree_index,
-			             icm_xmemdup(p->value, p->len), p->len, p->flags);
+				     icm_xmemdup(p->value, p->len), p->len, p->flags);
 		icm_part_cas(part, icm_key_attr(t->path), t->attr_index, json, len, 0);
 	}
 	icm_part_change(part,
-	                !t->published ? ICM_CHANGE_CREATE
-	                : p->same     ? ICM_CHANGE_ATTR
-	                              : ICM_CHANGE_WRITE,
-	                t->path, NULL, p->ctime, attr);
+			!t->published ? ICM_CHANGE_CREATE
+			: p->same     ? ICM_CHANGE_ATTR
+				      : ICM_CHANGE_WRITE,
+			t->path, NULL, p->ctime, attr);
 	return 0;
 }
 
@@ -320,7 +324,7 @@ static void settle_working_copy(struct icm_file *f, struct icm_publication *p)
 }
 
 static void published(struct icm_volume *vol, struct icm_file *f, struct icm_publication *p,
-                      struct icm_attr *attr, uint64_t index)
+		      struct icm_attr *attr, uint64_t index)
 {
 	struct icm_inode *inode = f->inode;
 	struct icm_news news = { 0 };
@@ -330,7 +334,7 @@ static void published(struct icm_volume *vol, struct icm_file *f, struct icm_pub
 	if (!inode->published && inode->names)
 		icm_apply_dir_time(inode->names->dir, p->ctime, index, &news);
 	if (attr->linked ? inode->index < index
-	                 : inode->names && inode->names->attr_index < index) {
+			 : inode->names && inode->names->attr_index < index) {
 		icm_apply_attr(vol, inode, attr, f, &news);
 		f->version = icm_inode_version(inode);
 	}
@@ -352,7 +356,7 @@ static void published(struct icm_volume *vol, struct icm_file *f, struct icm_pub
 static void discard(struct icm_volume *vol, struct icm_file *f)
 {
 	pthread_mutex_lock(&vol->lock);
-	f->written = false;     /* handles go on reading and writing the working copy */
+	f->written = false; /* handles go on reading and writing the working copy */
 	pthread_mutex_unlock(&vol->lock);
 }
 
@@ -375,7 +379,7 @@ static int publish_once(struct icm_volume *vol, struct icm_file *f, struct icm_p
 	if (t.gone || t.base_moved)
 		return -ESTALE;
 	p->same = t.published && t.attr.has_hash && t.attr.size == p->size &&
-	          memcmp(&t.attr.hash, &p->hash, sizeof(p->hash)) == 0;
+		  memcmp(&t.attr.hash, &p->hash, sizeof(p->hash)) == 0;
 	part.pid = p->pid;
 	r = build(vol, f, &t, p, &attr, &part);
 	if (r == 0)

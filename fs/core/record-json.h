@@ -10,16 +10,16 @@
 
 #include "core/record.h"
 
-#define ICM_TEXT_MAX   4096     /* bytes of host, user, program, … ; encoders cut there */
-#define ICM_JSON_DEPTH 16       /* nested brackets in a value, unknown members included */
+#define ICM_TEXT_MAX   4096 /* bytes of host, user, program, … ; encoders cut there */
+#define ICM_JSON_DEPTH 16   /* nested brackets in a value, unknown members included */
 
 /* Largest values in bytes: what a valid one can need, rounded up, so that a
  * hostile store can't make a mount build a large JSON tree. */
-#define ICM_SMALL_VALUE_MAX ((size_t)64 << 10)  /* directory times, meta, lease, lock */
+#define ICM_SMALL_VALUE_MAX ((size_t)64 << 10) /* directory times, meta, lease, lock */
 #define ICM_ATTR_VALUE_MAX  ((size_t)1 << 20)
-#define ICM_LIST_VALUE_MAX  ((size_t)256 << 10) /* records and chunk lists */
-#define ICM_INODE_VALUE_MAX (ICM_ATTR_VALUE_MAX + ICM_LIST_VALUE_MAX)  /* inode/, hist/ */
-#define ICM_FEED_VALUE_MAX  ((size_t)64 << 20)  /* feed and log */
+#define ICM_LIST_VALUE_MAX  ((size_t)256 << 10)			      /* records and chunk lists */
+#define ICM_INODE_VALUE_MAX (ICM_ATTR_VALUE_MAX + ICM_LIST_VALUE_MAX) /* inode/, hist/ */
+#define ICM_FEED_VALUE_MAX  ((size_t)64 << 20)			      /* feed and log */
 
 /* Parses one object or array of at most `max` bytes; -EPROTO for anything that
  * isn't exactly that: duplicates, NUL, invalid UTF-8, bytes behind it. */
@@ -41,19 +41,19 @@ void icm_json_set_text(json_t *obj, const char *key, const char *text);
 
 /* Readers of a member that must be there. */
 int icm_json_get_u64(const json_t *obj, const char *key, uint64_t min, uint64_t max,
-                     uint64_t *ret_n) ICM_MUST_CHECK;
+		     uint64_t *ret_n) ICM_MUST_CHECK;
 int icm_json_get_time(const json_t *obj, const char *key, struct timespec *ret_time) ICM_MUST_CHECK;
 int icm_json_get_id(const json_t *obj, const char *key,
-                    char ret_id[static ICM_ID_HEX + 1]) ICM_MUST_CHECK;
+		    char ret_id[static ICM_ID_HEX + 1]) ICM_MUST_CHECK;
 int icm_json_get_hash(const json_t *obj, const char *key, struct icm_sha256 *ret) ICM_MUST_CHECK;
 /* Fresh bytes of a percent-encoded text of at most `max` bytes. */
 int icm_json_get_text(const json_t *obj, const char *key, size_t max,
-                      char **ret_text) ICM_MUST_CHECK;
+		      char **ret_text) ICM_MUST_CHECK;
 /* Fresh path of a percent-encoded one; "" is the root. */
 int icm_json_get_path(const json_t *obj, const char *key, char **ret_path) ICM_MUST_CHECK;
 /* Borrowed member of that type. */
 int icm_json_get(const json_t *obj, const char *key, json_type type,
-                 json_t **ret_member) ICM_MUST_CHECK;
+		 json_t **ret_member) ICM_MUST_CHECK;
 /* The hash in a string value. */
 int icm_json_hash_value(const json_t *value, struct icm_sha256 *ret) ICM_MUST_CHECK;
 

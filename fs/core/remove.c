@@ -24,7 +24,7 @@ static int look_again(struct icm_volume *vol, struct icm_inode *dir, const char 
 
 /* A name that no other mount knows. */
 static int unlink_unpublished(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                              struct icm_inode *inode)
+			      struct icm_inode *inode)
 {
 	struct icm_file *f = icm_unpublished_lock(vol, inode);
 	struct icm_name *name;
@@ -47,7 +47,7 @@ static int unlink_unpublished(struct icm_volume *vol, struct icm_inode *dir, con
 }
 
 static int take_for_unlink(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                           struct icm_place *p)
+			   struct icm_place *p)
 {
 	int r;
 	ICM_LOCK_SCOPE(&vol->lock);
@@ -62,7 +62,7 @@ static int take_for_unlink(struct icm_volume *vol, struct icm_inode *dir, const 
 
 /* One attempt; -ESTALE: something moved. */
 static int unlink_once(struct icm_volume *vol, const struct icm_call *call, struct icm_inode *dir,
-                       const char *text, const struct icm_place *p)
+		       const char *text, const struct icm_place *p)
 {
 	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
 	__attribute__((cleanup(icm_moved_clear))) struct icm_moved moved;
@@ -97,7 +97,7 @@ static int unlink_once(struct icm_volume *vol, const struct icm_call *call, stru
 }
 
 static bool in_tree(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-                    char **ret_dir_path)
+		    char **ret_dir_path)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
@@ -123,10 +123,10 @@ int icm_shared_unlink(struct icm_view *dir_view, const struct icm_call *call, co
 		r = take_for_unlink(vol, dir, name, &p);
 		if (r == 0)
 			r = p.published ? unlink_once(vol, call, dir, name, &p)
-			                : unlink_unpublished(vol, dir, name, p.inode);
+					: unlink_unpublished(vol, dir, name, p.inode);
 		icm_place_clear(vol, &p);
 		if (r == -ENOENT && tries == 0)
-			r = -ESTALE;    /* the store may know it */
+			r = -ESTALE; /* the store may know it */
 		if (r != -ESTALE)
 			return r;
 		r = look_again(vol, dir, name);
@@ -147,7 +147,7 @@ int icm_dir_is_empty(struct icm_volume *vol, const struct icm_place *p, uint64_t
 	ICM_AUTOFREE char *below_attr = icm_asprintf("%s/", attr);
 	const struct icm_op ops[] = {
 		{ ICM_OP_GET, .key = attr },
-		{ ICM_OP_GET_TREE, .key = times },      /* the key itself, if any, and all below */
+		{ ICM_OP_GET_TREE, .key = times }, /* the key itself, if any, and all below */
 		{ ICM_OP_GET_TREE, .key = below_attr },
 	};
 	ICM_AUTORESULT struct icm_txn_result res = { 0 };
@@ -184,7 +184,7 @@ void icm_part_remove_dir(struct icm_part *part, const struct icm_place *p, uint6
 }
 
 static int rmdir_once(struct icm_volume *vol, const struct icm_call *call, struct icm_inode *dir,
-                      const char *text, const struct icm_place *p)
+		      const char *text, const struct icm_place *p)
 {
 	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
 	struct timespec now = icm_wall_time();
@@ -239,7 +239,7 @@ bool icm_dir_has_local_names(struct icm_volume *vol, const char *path, const str
 }
 
 static int take_for_rmdir(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                          struct icm_place *p)
+			  struct icm_place *p)
 {
 	int r;
 

@@ -15,7 +15,7 @@
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
-#define RENAME_EXCHANGE  2
+#define RENAME_EXCHANGE	 2
 #endif
 
 #define COPY_BYTES ((size_t)256 << 10)
@@ -46,13 +46,15 @@ static void expire(struct icm_scratch_rename *sr)
 /* ---- scratch to shared ---- */
 
 /* An inode without a name that holds the local file's bytes as a working copy. */
-static int make_inode(struct icm_volume *vol, int fd, const struct stat *st,
-                      struct icm_file **ret)
+static int make_inode(struct icm_volume *vol, int fd, const struct stat *st, struct icm_file **ret)
 {
 	struct timespec now = icm_wall_time();
-	struct icm_attr attr = { .mode = S_IFREG | (st->st_mode & 07777), .uid = st->st_uid,
-		                 .gid = st->st_gid, .atime = st->st_atim, .mtime = st->st_mtim,
-		                 .ctime = now };
+	struct icm_attr attr = { .mode = S_IFREG | (st->st_mode & 07777),
+				 .uid = st->st_uid,
+				 .gid = st->st_gid,
+				 .atime = st->st_atim,
+				 .mtime = st->st_mtim,
+				 .ctime = now };
 	ICM_AUTOFREE char *buf = icm_xmalloc(COPY_BYTES);
 	struct icm_inode *inode;
 	struct icm_file *f;
@@ -89,7 +91,7 @@ static int make_inode(struct icm_volume *vol, int fd, const struct stat *st,
 
 /* Publishes the inode at the new name, replacing what is there. -ESTALE: again. */
 static int place_once(struct icm_scratch_rename *sr, struct icm_inode *dir, struct icm_file *f,
-                      struct icm_publication *p, const struct icm_place *b)
+		      struct icm_publication *p, const struct icm_place *b)
 {
 	struct icm_volume *vol = sr->vol;
 	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
@@ -123,7 +125,7 @@ static int place_once(struct icm_scratch_rename *sr, struct icm_inode *dir, stru
 		icm_part_remove_name(vol, &part, b, &old, true, now, &left);
 	json = icm_attr_encode(&attr, &len);
 	icm_part_cas(&part, icm_key_tree(b->path), b->exists ? old.tree_index : 0,
-	             icm_xmemdup(p->value, p->len), p->len, p->flags);
+		     icm_xmemdup(p->value, p->len), p->len, p->flags);
 	icm_part_cas(&part, icm_key_attr(b->path), b->exists ? b->attr_index : 0, json, len, 0);
 	if (b->exists) {
 		change = icm_part_change(&part, ICM_CHANGE_REMOVE, b->path, NULL, now, NULL);
@@ -138,8 +140,9 @@ static int place_once(struct icm_scratch_rename *sr, struct icm_inode *dir, stru
 	name = icm_tree_find(&vol->tree, dir, sr->to);
 	if (name && name->inode == b->inode)
 		icm_name_removed(vol, name, part.index, now);
-	name = icm_tree_find(&vol->tree, dir, sr->to) ? NULL
-	                                              : icm_tree_add(&vol->tree, dir, sr->to, f->inode);
+	name = icm_tree_find(&vol->tree, dir, sr->to)
+		       ? NULL
+		       : icm_tree_add(&vol->tree, dir, sr->to, f->inode);
 	if (name) {
 		name->attr_index = name->tree_index = part.index;
 		icm_apply_attr(vol, f->inode, &attr, NULL, &news);
@@ -279,7 +282,7 @@ int icm_rename_to_scratch(struct icm_scratch_rename *sr)
 	if (!name)
 		r = -ENOENT;
 	else if (!S_ISREG(name->inode->attr.mode))
-		r = -EXDEV;     /* mv copies and removes then */
+		r = -EXDEV; /* mv copies and removes then */
 	else
 		f = icm_file_get(vol, name->inode);
 	if (f)
@@ -288,7 +291,7 @@ int icm_rename_to_scratch(struct icm_scratch_rename *sr)
 	if (r < 0)
 		return r;
 	r = icm_scratch_import(vol->scratch, sr->to_dir, sr->to, &st, fill_local,
-	                       &(struct fill){ vol, f });
+			       &(struct fill){ vol, f });
 	if (r == 0)
 		r = icm_shared_unlink(sr->from_view, sr->call, sr->from);
 	icm_fs_forget(&f->view, 1);

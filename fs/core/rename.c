@@ -17,27 +17,27 @@
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
-#define RENAME_EXCHANGE  2
+#define RENAME_EXCHANGE	 2
 #endif
 
 #define RENAME_MAX_ENTRIES 10000
 
 /* One key that moves. */
 struct move {
-	char *from, *to;        /* owned keys */
-	void *value;            /* owned; as written at `to` */
+	char *from, *to; /* owned keys */
+	void *value;	 /* owned; as written at `to` */
 	size_t len;
 	uint64_t flags, index;
-	bool exact;             /* checked to be there with this index (else: or to be absent) */
+	bool exact; /* checked to be there with this index (else: or to be absent) */
 };
 
 /* All keys of one name (and of all below a directory). */
 struct moves {
 	struct move *v;
 	size_t n, cap;
-	struct icm_attr attr;   /* owned; of the moved object at its new place */
-	uint64_t tree_index;    /* of its tree key */
-	struct icm_moved contents;      /* of a file, for the history */
+	struct icm_attr attr;	   /* owned; of the moved object at its new place */
+	uint64_t tree_index;	   /* of its tree key */
+	struct icm_moved contents; /* of a file, for the history */
 };
 
 static void moves_clear(struct moves *m)
@@ -70,7 +70,7 @@ static char *moved_key(const char *key, const char *from, const char *to)
 
 /* Takes over everything that is below a directory, as one view has it. */
 static int collect_below(struct icm_volume *vol, const struct icm_place *p, const char *to,
-                         struct moves *m)
+			 struct moves *m)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *tree_from = icm_key_tree_dir(p->path);
@@ -100,8 +100,8 @@ static int collect_below(struct icm_volume *vol, const struct icm_place *p, cons
 		if (e->op == 0)
 			continue;
 		mv = add_move(m, icm_xstrdup(e->key),
-		              e->op == 1 ? moved_key(e->key, tree_from, tree_to)
-		                         : moved_key(e->key, attr_from, attr_to));
+			      e->op == 1 ? moved_key(e->key, tree_from, tree_to)
+					 : moved_key(e->key, attr_from, attr_to));
 		mv->value = ICM_STEAL(&e->value);
 		mv->len = e->len;
 		mv->flags = e->flags;
@@ -115,7 +115,7 @@ static int collect_below(struct icm_volume *vol, const struct icm_place *p, cons
 
 /* Everything that moves when `p` becomes `to`. */
 static int collect(struct icm_volume *vol, const struct icm_place *p, const char *to,
-                   struct timespec now, struct moves *m)
+		   struct timespec now, struct moves *m)
 {
 	struct icm_attr name_attr = { .ino = p->attr.ino, .mode = p->attr.mode, .linked = true };
 	struct move *mv;
@@ -164,12 +164,12 @@ static void emit_additions(struct icm_part *part, struct moves *m, const struct 
 			if (strcmp(over->v[j].from, m->v[i].to) == 0)
 				index = over->v[j].index;
 		icm_part_cas(part, icm_xstrdup(m->v[i].to), index, ICM_STEAL(&m->v[i].value),
-		             m->v[i].len, m->v[i].flags);
+			     m->v[i].len, m->v[i].flags);
 	}
 }
 
 static void emit_parents(struct icm_part *part, const struct icm_place *a,
-                         const struct icm_place *b, struct timespec now)
+			 const struct icm_place *b, struct timespec now)
 {
 	icm_part_names_change(part, a->dir, a->dir_attr_index, now);
 	if (strcmp(a->dir, b->dir) != 0)
@@ -180,7 +180,7 @@ static void emit_parents(struct icm_part *part, const struct icm_place *a,
 
 /* What is replaced leaves the store; `gone` has its keys afterwards. */
 static int replace_target(struct icm_volume *vol, struct icm_part *part, const struct icm_place *b,
-                          struct timespec now, struct moves *gone, uint32_t *left)
+			  struct timespec now, struct moves *gone, uint32_t *left)
 {
 	uint64_t generation;
 	int r;
@@ -202,7 +202,7 @@ static int replace_target(struct icm_volume *vol, struct icm_part *part, const s
 
 /* After the commit: the tree follows. volume->lock held. */
 static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct icm_attr *attr,
-                           uint64_t index, struct timespec now, struct icm_news *news)
+			   uint64_t index, struct timespec now, struct icm_news *news)
 {
 	struct icm_name *from = icm_tree_find(&vol->tree, rn->from_dir, rn->from);
 	struct icm_name *to = icm_tree_find(&vol->tree, rn->to_dir, rn->to);
@@ -211,7 +211,7 @@ static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct
 	icm_grave_dig(vol, rn->a.path, index);
 	if (!from || from->inode != rn->a.inode || (to && to->inode != rn->b.inode) ||
 	    from->attr_index > index) {
-		vol->resync_wanted = true;      /* another change came in between */
+		vol->resync_wanted = true; /* another change came in between */
 		return;
 	}
 	if (to) {
@@ -372,7 +372,7 @@ static int publish_first(struct icm_volume *vol, struct icm_inode *inode, pid_t 
 
 /* A name that only this mount has is replaced: it just goes. */
 void icm_drop_unpublished(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                          struct icm_inode *inode)
+			  struct icm_inode *inode)
 {
 	struct icm_file *f = icm_unpublished_lock(vol, inode);
 	struct icm_name *name;
@@ -394,7 +394,7 @@ static int attempt(struct icm_volume *vol, struct icm_rename *rn)
 	if (r < 0)
 		return r;
 	if (rn->b.exists && rn->a.inode == rn->b.inode)
-		return 0;       /* two names of one file: nothing happens */
+		return 0; /* two names of one file: nothing happens */
 	if (!rn->a.published) {
 		r = publish_first(vol, rn->a.inode, rn->call->pid);
 		return r < 0 ? r : -ESTALE;
@@ -461,7 +461,8 @@ static char *dir_path(struct icm_volume *vol, struct icm_view *dir)
 }
 
 /* Whether a name in this directory is one of the tree; its type. */
-static bool in_tree(struct icm_volume *vol, struct icm_view *dir, const char *name, mode_t *ret_mode)
+static bool in_tree(struct icm_volume *vol, struct icm_view *dir, const char *name,
+		    mode_t *ret_mode)
 {
 	struct icm_name *n;
 	ICM_LOCK_SCOPE(&vol->lock);
@@ -472,15 +473,21 @@ static bool in_tree(struct icm_volume *vol, struct icm_view *dir, const char *na
 }
 
 int icm_shared_rename(struct icm_view *dir, const struct icm_call *call, const char *name,
-                      struct icm_view *to_dir, const char *to_name, unsigned flags)
+		      struct icm_view *to_dir, const char *to_name, unsigned flags)
 {
 	struct icm_volume *vol = dir->vol;
 	ICM_AUTOFREE char *from_path = dir_path(vol, dir);
 	ICM_AUTOFREE char *to_path = dir_path(vol, to_dir);
 	ICM_AUTOFREE char *target = NULL;
-	struct icm_scratch_rename sr = { .vol = vol, .call = call, .from_dir = from_path,
-		                         .from = name, .to_dir = to_path, .to = to_name,
-		                         .flags = flags, .from_view = dir, .to_view = to_dir };
+	struct icm_scratch_rename sr = { .vol = vol,
+					 .call = call,
+					 .from_dir = from_path,
+					 .from = name,
+					 .to_dir = to_path,
+					 .to = to_name,
+					 .flags = flags,
+					 .from_view = dir,
+					 .to_view = to_dir };
 	mode_t from_mode, to_mode;
 	bool from_shared, to_shared;
 
@@ -498,21 +505,20 @@ int icm_shared_rename(struct icm_view *dir, const struct icm_call *call, const c
 		if (r == -ENOENT && !is_shared(dir))
 			return r;
 		if (r >= 0) {
-			if (!to_shared && (!is_shared(to_dir) ||
-			                   icm_scratch_match(vol->scratch, target, r > 0)))
+			if (!to_shared &&
+			    (!is_shared(to_dir) || icm_scratch_match(vol->scratch, target, r > 0)))
 				return icm_scratch_rename(vol->scratch, from_path, name, to_path,
-				                          to_name, flags);
+							  to_name, flags);
 			return icm_rename_from_scratch(&sr);
 		}
 	}
-	if (!is_shared(to_dir) ||
-	    (!to_shared && vol->scratch &&
-	     icm_scratch_match(vol->scratch, target, S_ISDIR(from_mode))))
+	if (!is_shared(to_dir) || (!to_shared && vol->scratch &&
+				   icm_scratch_match(vol->scratch, target, S_ISDIR(from_mode))))
 		return icm_rename_to_scratch(&sr);
 	return rename_shared(vol, &(struct icm_rename){ .call = call,
-	                                                .from_dir = icm_file_of(dir)->inode,
-	                                                .to_dir = icm_file_of(to_dir)->inode,
-	                                                .from = name,
-	                                                .to = to_name,
-	                                                .flags = flags });
+							.from_dir = icm_file_of(dir)->inode,
+							.to_dir = icm_file_of(to_dir)->inode,
+							.from = name,
+							.to = to_name,
+							.flags = flags });
 }

@@ -8,10 +8,10 @@
 /* A rename of shared names under way. */
 struct icm_rename {
 	const struct icm_call *call;
-	struct icm_inode *from_dir, *to_dir;    /* held by their views */
+	struct icm_inode *from_dir, *to_dir; /* held by their views */
 	const char *from, *to;
 	unsigned flags;
-	struct icm_place a, b;                  /* of one attempt */
+	struct icm_place a, b; /* of one attempt */
 };
 
 /* A rename across the border of the scratch names; directories by path. */
@@ -30,7 +30,7 @@ int icm_rename_from_scratch(struct icm_scratch_rename *sr);
 int icm_rename_to_scratch(struct icm_scratch_rename *sr);
 /* The name of a file that only this mount has goes, without a word to the store. */
 void icm_drop_unpublished(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-                          struct icm_inode *inode);
+			  struct icm_inode *inode);
 /* In scratch: 1 directory, 0 something else, -ENOENT. */
 int icm_scratch_is_dir(struct icm_scratch *s, const char *dir, const char *name);
 

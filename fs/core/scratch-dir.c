@@ -185,7 +185,8 @@ static void remove_dir(int root_fd, const char *name, struct pending **list)
 	const struct dirent *e;
 	DIR *dir;
 
-	fchmodat(root_fd, name, 0700, 0); /* what its owner may have forbidden himself */
+	/* what its owner may have forbidden himself; a failure shows below */
+	(void)!fchmodat(root_fd, name, 0700, 0);
 	dir = dir_of_fd(open_dir_fd(root_fd, name));
 	if (!dir)
 		return;

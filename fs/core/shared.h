@@ -24,8 +24,8 @@
 #include "core/view.h"
 #include "core/volume.h"
 
-#define ICM_CONFLICT_TRIES   16         /* a name that changes each time we look */
-#define ICM_CONTENT_KEEP     ((size_t)4 << 10)  /* contents kept in memory without a handle */
+#define ICM_CONFLICT_TRIES 16		     /* a name that changes each time we look */
+#define ICM_CONTENT_KEEP   ((size_t)4 << 10) /* contents kept in memory without a handle */
 
 /* Contents of a plain file, immutable, shared. */
 struct icm_content {
@@ -35,11 +35,11 @@ struct icm_content {
 };
 struct icm_content *icm_content_new(const void *bytes, size_t len);
 struct icm_content *icm_content_ref(struct icm_content *c);
-struct icm_content *icm_content_unref(struct icm_content *c);   /* takes NULL, returns NULL */
+struct icm_content *icm_content_unref(struct icm_content *c); /* takes NULL, returns NULL */
 
 /* Which contents a view shows. */
 struct icm_version {
-	uint64_t gen;                   /* the inode's generation; 0 = none in the store */
+	uint64_t gen; /* the inode's generation; 0 = none in the store */
 	uint64_t size, holes;
 	struct timespec mtime, ctime;
 	bool has_hash;
@@ -50,59 +50,59 @@ struct icm_version {
  * volume's lock the rest. */
 struct icm_file {
 	struct icm_view view;
-	struct icm_inode *inode;        /* referenced; constant */
-	struct icm_file *next;          /* further views of the inode */
+	struct icm_inode *inode; /* referenced; constant */
+	struct icm_file *next;	 /* further views of the inode */
 	pthread_mutex_t commit;
 	pthread_mutex_t io;
 
 	/* under volume->lock */
-	bool unsettled;                 /* the kernel may hold pages or the size of an older version */
-	bool reopening;                 /* an opener was sent to look it up again: it stays as it is */
-	unsigned untold;                /* news of newer versions that are not yet with the front */
-	bool frozen;                    /* stays at `version` although a newer one exists */
-	int64_t frozen_ns;              /* when it was frozen, or last read since */
-	struct icm_version version;     /* contents that this view shows when it isn't dirty */
-	uint64_t pages_gen;             /* version whose pages the kernel may hold */
+	bool unsettled;		    /* the kernel may hold pages or the size of an older version */
+	bool reopening;		    /* an opener was sent to look it up again: it stays as it is */
+	unsigned untold;	    /* news of newer versions that are not yet with the front */
+	bool frozen;		    /* stays at `version` although a newer one exists */
+	int64_t frozen_ns;	    /* when it was frozen, or last read since */
+	struct icm_version version; /* contents that this view shows when it isn't dirty */
+	uint64_t pages_gen;	    /* version whose pages the kernel may hold */
 	unsigned n_handles;
 	unsigned n_writers;
-	bool dirty;                     /* has something to publish */
-	bool written;                   /* … and a flush should publish it */
-	bool append_only;               /* all changes since the base were O_APPEND writes */
-	bool conflict;                  /* a conflict copy took the bytes: handles get -ESTALE */
-	uint64_t base_size;             /* size of the base when it became dirty */
-	uint64_t dirty_size;            /* size and holes while dirty, for stat without `io` */
+	bool dirty;	     /* has something to publish */
+	bool written;	     /* … and a flush should publish it */
+	bool append_only;    /* all changes since the base were O_APPEND writes */
+	bool conflict;	     /* a conflict copy took the bytes: handles get -ESTALE */
+	uint64_t base_size;  /* size of the base when it became dirty */
+	uint64_t dirty_size; /* size and holes while dirty, for stat without `io` */
 	uint64_t dirty_holes;
-	struct timespec dirty_time;     /* of the last change */
-	bool times_set;                 /* utimensat on a dirty file: published with it */
+	struct timespec dirty_time; /* of the last change */
+	bool times_set;		    /* utimensat on a dirty file: published with it */
 	struct timespec set_atime, set_mtime;
-	uint64_t changes;               /* counts writes, to see those during a publication */
+	uint64_t changes; /* counts writes, to see those during a publication */
 
 	/* under io */
-	struct icm_data *data;          /* working copy, or large contents being read */
-	bool data_is_work;              /* `data` has changes; else a cache of `version` */
-	uint64_t data_gen;              /* version of a cache */
-	struct icm_content *base;       /* plain contents of version base_gen, or NULL */
+	struct icm_data *data;	  /* working copy, or large contents being read */
+	bool data_is_work;	  /* `data` has changes; else a cache of `version` */
+	uint64_t data_gen;	  /* version of a cache */
+	struct icm_content *base; /* plain contents of version base_gen, or NULL */
 	uint64_t base_gen;
 };
 
 struct icm_file_handle {
 	struct icm_handle h;
-	pid_t opener;                   /* process that opened it */
-	bool lost;                      /* held locks when the lease was lost: -EIO */
+	pid_t opener; /* process that opened it */
+	bool lost;    /* held locks when the lease was lost: -EIO */
 };
 
 struct icm_dir_item {
 	uint64_t cookie;
 	uint64_t ino;
 	mode_t type;
-	char *name;                     /* owned */
+	char *name; /* owned */
 };
 
 struct icm_dir_handle {
 	struct icm_handle h;
 	pthread_mutex_t lock;
 	bool filled;
-	struct icm_dir_item *items;     /* owned; by cookie */
+	struct icm_dir_item *items; /* owned; by cookie */
 	size_t n, cap;
 };
 
@@ -116,8 +116,8 @@ struct icm_grave {
 
 #define ICM_CLAIM_LOCKS 16
 
-struct icm_commits;     /* commit.c */
-struct icm_lease_keeper;        /* lease.c */
+struct icm_commits;	 /* commit.c */
+struct icm_lease_keeper; /* lease.c */
 
 struct icm_error_note {
 	struct timespec time;
@@ -127,40 +127,40 @@ struct icm_error_note {
 #define ICM_ERROR_NOTES 16
 
 struct icm_volume {
-	struct icm_backend *be;         /* owned; set by open */
-	char *mountpoint, *work_dir, *scratch_dir, *scratch_patterns;   /* owned; constant */
-	char *host, *user, *boot_id;    /* owned; constant; for records */
+	struct icm_backend *be;					      /* owned; set by open */
+	char *mountpoint, *work_dir, *scratch_dir, *scratch_patterns; /* owned; constant */
+	char *host, *user, *boot_id; /* owned; constant; for records */
 	uid_t uid;
 	gid_t gid;
 	bool read_only, cached, create;
 	uint32_t timeout_ms, ttl_ms;
-	struct icm_notify notify;       /* set before start */
+	struct icm_notify notify; /* set before start */
 	void *notify_data;
-	struct icm_scratch *scratch;    /* owned; may be NULL */
-	struct icm_lock_set *lock_set;  /* owned */
-	struct icm_view *control;       /* referenced */
-	struct icm_file *root_view;     /* referenced */
-	struct icm_inode *lock_inode;   /* referenced; .icmfs/lock for the lock code */
-	struct icm_file *lock_file;     /* referenced; its view */
+	struct icm_scratch *scratch;   /* owned; may be NULL */
+	struct icm_lock_set *lock_set; /* owned */
+	struct icm_view *control;      /* referenced */
+	struct icm_file *root_view;    /* referenced */
+	struct icm_inode *lock_inode;  /* referenced; .icmfs/lock for the lock code */
+	struct icm_file *lock_file;    /* referenced; its view */
 
 	pthread_mutex_t lock;
-	pthread_cond_t told;            /* a file's `untold` became 0 */
+	pthread_cond_t told; /* a file's `untold` became 0 */
 	struct icm_tree tree;
-	struct icm_grave graves[ICM_GRAVES];    /* ring */
+	struct icm_grave graves[ICM_GRAVES]; /* ring */
 	size_t next_grave;
-	uint64_t position;              /* everything in the feed up to here is in the tree */
+	uint64_t position; /* everything in the feed up to here is in the tree */
 	uint64_t meta_index;
-	bool resync_wanted;             /* the tree may differ from the store: list anew */
+	bool resync_wanted; /* the tree may differ from the store: list anew */
 	unsigned n_frozen;
-	uint64_t next_gen;              /* for generations of contents */
-	struct icm_error_note errors[ICM_ERROR_NOTES];  /* ring */
+	uint64_t next_gen;			       /* for generations of contents */
+	struct icm_error_note errors[ICM_ERROR_NOTES]; /* ring */
 	size_t next_error;
 	bool reachable;
 
 	pthread_mutex_t feed_lock;
-	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS];   /* by inode number (lock-claim.c) */
-	struct icm_commits *commits;    /* owned */
-	struct icm_lease_keeper *lease; /* owned */
+	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS]; /* by inode number (lock-claim.c) */
+	struct icm_commits *commits;		      /* owned */
+	struct icm_lease_keeper *lease;		      /* owned */
 	pthread_t watcher;
 	bool started;
 	atomic_bool stopping;
@@ -198,8 +198,8 @@ struct icm_news {
 };
 struct icm_news_item {
 	enum { ICM_NEWS_DATA, ICM_NEWS_ATTR, ICM_NEWS_NAME } what;
-	struct icm_view *view;          /* referenced */
-	char *name;                     /* owned; name */
+	struct icm_view *view; /* referenced */
+	char *name;	       /* owned; name */
 };
 void icm_news_view(struct icm_news *n, struct icm_file *f, bool data);
 /* All views of an inode: attributes (or data). */
@@ -212,7 +212,7 @@ void icm_news_tell(struct icm_volume *vol, struct icm_news *n);
  * mount): every other view that nobody has open follows at once, the others
  * are frozen and the names expire. volume->lock held. */
 void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struct icm_file *by,
-                          struct icm_news *news);
+			  struct icm_news *news);
 /* A frozen clean view follows to the newest version in place (before a lock is
  * granted, or when it was frozen for long). volume->lock held. */
 void icm_file_thaw(struct icm_volume *vol, struct icm_file *f, struct icm_news *news);
@@ -230,22 +230,22 @@ void icm_file_drop_cache(struct icm_file *f);
  * is not used: the caller asks icm_file_is_loaded first. */
 int icm_file_load(struct icm_volume *vol, struct icm_file *f);
 bool icm_file_is_loaded(struct icm_volume *vol, const struct icm_file *f, uint64_t off,
-                        uint64_t len);
+			uint64_t len);
 /* Makes f->data a working copy of the contents (or empty); io held. */
 int icm_file_make_work(struct icm_volume *vol, struct icm_file *f, bool empty);
 /* The plain bytes with this hash: from the live key of `path` (NULL: none), whose
  * index is returned in *ret_index then, or from a blob (*ret_index 0). */
 int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sha256 *hash,
-                   size_t size, struct icm_content **ret, uint64_t *ret_index) ICM_MUST_CHECK;
+		   size_t size, struct icm_content **ret, uint64_t *ret_index) ICM_MUST_CHECK;
 /* The record of a large file in this version, with its chunks: from tree/<path>
  * (whose index is returned) or, if linked_ino, from inode/<ino>. -ESTALE: there
  * is another version by now. */
 int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_ino,
-                    const struct icm_version *v, struct icm_record *ret,
-                    uint64_t *ret_index) ICM_MUST_CHECK;
+		    const struct icm_version *v, struct icm_record *ret,
+		    uint64_t *ret_index) ICM_MUST_CHECK;
 /* A blob, verified; at most `max` bytes. */
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
-                  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;
+		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;
 
 /* ---- publish.c ---- */
 
@@ -268,37 +268,37 @@ void icm_locks_lost(struct icm_volume *vol);
 
 /* members of icm_shared_view_ops by file */
 int icm_shared_lookup(struct icm_view *, const struct icm_call *, const char *, struct icm_view **,
-                      struct stat *);
+		      struct stat *);
 int icm_shared_lookup_cached(struct icm_view *, const char *, struct icm_view **, struct stat *);
 int icm_shared_mknod(struct icm_view *, const struct icm_call *, const char *, mode_t, dev_t,
-                     struct icm_view **, struct stat *);
+		     struct icm_view **, struct stat *);
 int icm_shared_mkdir(struct icm_view *, const struct icm_call *, const char *, mode_t,
-                     struct icm_view **, struct stat *);
+		     struct icm_view **, struct stat *);
 int icm_shared_symlink(struct icm_view *, const struct icm_call *, const char *, const char *,
-                       struct icm_view **, struct stat *);
+		       struct icm_view **, struct stat *);
 int icm_shared_link(struct icm_view *, const struct icm_call *, struct icm_view *, const char *,
-                    struct icm_view **, struct stat *);
+		    struct icm_view **, struct stat *);
 int icm_shared_unlink(struct icm_view *, const struct icm_call *, const char *);
 int icm_shared_rmdir(struct icm_view *, const struct icm_call *, const char *);
 int icm_shared_rename(struct icm_view *, const struct icm_call *, const char *, struct icm_view *,
-                      const char *, unsigned);
+		      const char *, unsigned);
 int icm_shared_create(struct icm_view *, const struct icm_call *, const char *, mode_t, int,
-                      struct icm_view **, struct stat *, struct icm_open_result *);
+		      struct icm_view **, struct stat *, struct icm_open_result *);
 int icm_shared_getattr(struct icm_view *, const struct icm_call *, struct icm_handle *,
-                       struct stat *);
+		       struct stat *);
 int icm_shared_setattr(struct icm_view *, const struct icm_call *, struct icm_handle *, unsigned,
-                       const struct stat *, struct stat *);
+		       const struct stat *, struct stat *);
 int icm_shared_readlink(struct icm_view *, const struct icm_call *, char **);
 ssize_t icm_shared_getxattr(struct icm_view *, const struct icm_call *, const char *, void *,
-                            size_t);
+			    size_t);
 ssize_t icm_shared_listxattr(struct icm_view *, const struct icm_call *, char *, size_t);
 int icm_shared_setxattr(struct icm_view *, const struct icm_call *, const char *, const void *,
-                        size_t, int);
+			size_t, int);
 int icm_shared_removexattr(struct icm_view *, const struct icm_call *, const char *);
 int icm_shared_open(struct icm_view *, const struct icm_call *, int, struct icm_open_result *);
 ssize_t icm_shared_read(struct icm_handle *, const struct icm_call *, void *, size_t, off_t);
 ssize_t icm_shared_write(struct icm_handle *, const struct icm_call *, const void *, size_t, off_t,
-                         bool);
+			 bool);
 bool icm_shared_flush_waits(struct icm_handle *);
 int icm_shared_flush(struct icm_handle *, const struct icm_call *, uint64_t);
 int icm_shared_fsync(struct icm_handle *, const struct icm_call *, bool);

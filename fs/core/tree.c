@@ -80,7 +80,7 @@ unsigned icm_inode_nlink(const struct icm_inode *inode)
 }
 
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,
-                               const char *name)
+			       const char *name)
 {
 	for (struct icm_map_node *n = icm_map_first(&t->names, name_hash(dir, name)); n;
 	     n = icm_map_next(n)) {
@@ -106,11 +106,11 @@ struct icm_name *icm_tree_walk(const struct icm_tree *t, const char *path)
 	return name;
 }
 
-struct icm_inode *icm_tree_parent(const struct icm_tree *t, const char *path,
-                                  const char **ret_base)
+struct icm_inode *icm_tree_parent(const struct icm_tree *t, const char *path, const char **ret_base)
 {
 	const char *slash = strrchr(path, '/');
-	ICM_AUTOFREE char *dir = slash ? icm_xstrndup(path, (size_t)(slash - path)) : icm_xstrdup("");
+	ICM_AUTOFREE char *dir =
+		slash ? icm_xstrndup(path, (size_t)(slash - path)) : icm_xstrdup("");
 	struct icm_name *name = icm_tree_walk(t, dir);
 
 	*ret_base = slash ? slash + 1 : path;
@@ -146,7 +146,7 @@ static void unlink_child(struct icm_inode *dir, struct icm_name *name)
 }
 
 struct icm_name *icm_tree_add(struct icm_tree *t, struct icm_inode *dir, const char *text,
-                              struct icm_inode *inode)
+			      struct icm_inode *inode)
 {
 	size_t len = strlen(text);
 	struct icm_name *name = icm_xcalloc(1, sizeof(*name) + len + 1);
@@ -184,7 +184,7 @@ void icm_tree_remove(struct icm_tree *t, struct icm_name *name)
 }
 
 struct icm_name *icm_tree_move(struct icm_tree *t, struct icm_name *name, struct icm_inode *dir,
-                               const char *text)
+			       const char *text)
 {
 	struct icm_name *moved = icm_tree_add(t, dir, text, name->inode);
 
@@ -204,7 +204,7 @@ char *icm_name_path(const struct icm_name *name)
 
 		at = at->dir->names;
 		if (!at)
-			return NULL;    /* a directory above was removed */
+			return NULL; /* a directory above was removed */
 		if (!at->dir)
 			break;
 		longer = icm_path_join(at->text, path);

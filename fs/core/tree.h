@@ -13,47 +13,47 @@
 #include "core/record.h"
 #include "util/map.h"
 
-struct icm_file;        /* shared.h: a view of an inode */
-struct icm_lock_table;  /* lock.h */
+struct icm_file;       /* shared.h: a view of an inode */
+struct icm_lock_table; /* lock.h */
 
 struct icm_inode {
-	struct icm_map_node node;       /* in tree->inodes, by number */
-	unsigned refs;                  /* names, views, operations under way */
-	struct icm_attr attr;           /* as in the store (or as it will be, unpublished) */
-	uint64_t index;                 /* linked files: of inode/<ino>; directories: of the
-	                                 * transaction that set their times; else 0 */
-	uint64_t gen;                   /* counts versions of the contents in this mount; never 0 */
-	bool published;                 /* in the store; else known to this mount only */
-	struct icm_name *names;         /* its names, by alias; NULL: gone */
-	struct icm_name *first, *last;  /* directories: children in order of cookie */
+	struct icm_map_node node;      /* in tree->inodes, by number */
+	unsigned refs;		       /* names, views, operations under way */
+	struct icm_attr attr;	       /* as in the store (or as it will be, unpublished) */
+	uint64_t index;		       /* linked files: of inode/<ino>; directories: of the
+					* transaction that set their times; else 0 */
+	uint64_t gen;		       /* counts versions of the contents in this mount; never 0 */
+	bool published;		       /* in the store; else known to this mount only */
+	struct icm_name *names;	       /* its names, by alias; NULL: gone */
+	struct icm_name *first, *last; /* directories: children in order of cookie */
 	uint64_t next_cookie;
 	unsigned n_children, n_subdirs;
-	struct icm_file *views;         /* all views of it; the first is the current one */
-	struct icm_lock_table *locks;   /* owned; made with the first lock (lock-claim.c) */
-	uint64_t claim_index;           /* of lock/<ino>, while this mount has the file's locks */
-	char *last_path;                /* owned; where it was when another mount removed it */
+	struct icm_file *views;	      /* all views of it; the first is the current one */
+	struct icm_lock_table *locks; /* owned; made with the first lock (lock-claim.c) */
+	uint64_t claim_index;	      /* of lock/<ino>, while this mount has the file's locks */
+	char *last_path;	      /* owned; where it was when another mount removed it */
 };
 
 struct icm_name {
-	struct icm_map_node node;       /* in tree->names, by directory and name */
-	struct icm_inode *dir;          /* NULL for the root's name */
-	struct icm_inode *inode;        /* referenced */
-	struct icm_name *prev, *next;   /* siblings */
-	struct icm_name *alias;         /* further names of the inode */
-	uint64_t cookie;                /* position for readdir; never 0 to 2 */
-	uint64_t tree_index;            /* of tree/<path>; 0 = not known (it was listed) */
-	uint64_t attr_index;            /* of attr/<path>; 0 = not in the store */
-	uint64_t born;                  /* the tree's clock when it was added */
-	bool seen;                      /* mark of a listing */
+	struct icm_map_node node;     /* in tree->names, by directory and name */
+	struct icm_inode *dir;	      /* NULL for the root's name */
+	struct icm_inode *inode;      /* referenced */
+	struct icm_name *prev, *next; /* siblings */
+	struct icm_name *alias;	      /* further names of the inode */
+	uint64_t cookie;	      /* position for readdir; never 0 to 2 */
+	uint64_t tree_index;	      /* of tree/<path>; 0 = not known (it was listed) */
+	uint64_t attr_index;	      /* of attr/<path>; 0 = not in the store */
+	uint64_t born;		      /* the tree's clock when it was added */
+	bool seen;		      /* mark of a listing */
 	char text[];
 };
 
 struct icm_tree {
 	struct icm_map names;
 	struct icm_map inodes;
-	struct icm_inode *root;         /* referenced; has one name, "" */
-	size_t n_files;                 /* names */
-	uint64_t clock;                 /* counts names added */
+	struct icm_inode *root; /* referenced; has one name, "" */
+	size_t n_files;		/* names */
+	uint64_t clock;		/* counts names added */
 };
 
 void icm_tree_init(struct icm_tree *t);
@@ -67,26 +67,29 @@ void icm_inode_unref(struct icm_tree *t, struct icm_inode *inode);
 struct icm_inode *icm_tree_inode(const struct icm_tree *t, uint64_t ino);
 /* A number that no inode of the tree has. */
 uint64_t icm_tree_fresh_ino(const struct icm_tree *t);
-static inline bool icm_inode_is_dir(const struct icm_inode *i) { return S_ISDIR(i->attr.mode); }
+static inline bool icm_inode_is_dir(const struct icm_inode *i)
+{
+	return S_ISDIR(i->attr.mode);
+}
 /* Number of names as stat shows it. */
 unsigned icm_inode_nlink(const struct icm_inode *inode);
 
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,
-                               const char *name);
+			       const char *name);
 /* The name at a path ("" = the root's); NULL when there is none. */
 struct icm_name *icm_tree_walk(const struct icm_tree *t, const char *path);
 /* The directory of a path and, in *ret_base, its last component (borrowed from path). */
 struct icm_inode *icm_tree_parent(const struct icm_tree *t, const char *path,
-                                  const char **ret_base);
+				  const char **ret_base);
 /* Adds a name (there must be none), with a reference on the inode. */
 struct icm_name *icm_tree_add(struct icm_tree *t, struct icm_inode *dir, const char *name,
-                              struct icm_inode *inode);
+			      struct icm_inode *inode);
 /* Removes a name and frees it; the inode may go with it. */
 void icm_tree_remove(struct icm_tree *t, struct icm_name *name);
 /* Gives a name another place (free by then); its indexes stay. Returns the new
  * object, the old one is freed. */
 struct icm_name *icm_tree_move(struct icm_tree *t, struct icm_name *name, struct icm_inode *dir,
-                               const char *text);
+			       const char *text);
 /* Fresh path of a name, of an inode's first name; NULL when it has none, or a
  * directory above has none any more. */
 char *icm_name_path(const struct icm_name *name);

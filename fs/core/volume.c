@@ -49,8 +49,8 @@ const struct icm_view_ops icm_shared_view_ops = {
 
 struct icm_ctx icm_volume_ctx(struct icm_volume *vol)
 {
-	return (struct icm_ctx){ .deadline_ns = icm_now_ns() +
-		                                (int64_t)vol->timeout_ms * ICM_NS_PER_MS };
+	return (struct icm_ctx){ .deadline_ns =
+					 icm_now_ns() + (int64_t)vol->timeout_ms * ICM_NS_PER_MS };
 }
 
 void icm_volume_note_error(struct icm_volume *vol, const char *path, const char *text)
@@ -133,10 +133,10 @@ static char *work_dir(const char *configured)
 }
 
 int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **ret,
-                    char **ret_error)
+		    char **ret_error)
 {
 	struct icm_open_options options = { .read_only = config->read_only,
-		                            .create = config->create };
+					    .create = config->create };
 	struct icm_volume *vol = icm_xcalloc(1, sizeof(*vol));
 	int r = icm_backend_open(config->url, &options, &vol->be, ret_error);
 
@@ -199,12 +199,13 @@ static int start_scratch(struct icm_volume *vol, char **ret_error)
 
 	if (!vol->scratch_dir)
 		return 0;
-	r = icm_scratch_open(vol, vol->scratch_dir, vol->scratch_patterns, &vol->scratch, ret_error);
+	r = icm_scratch_open(vol, vol->scratch_dir, vol->scratch_patterns, &vol->scratch,
+			     ret_error);
 	return r < 0 ? fail(ret_error, r, "the scratch directory can't be used") : 0;
 }
 
 int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, void *userdata,
-                     char **ret_error)
+		     char **ret_error)
 {
 	int r;
 
@@ -254,7 +255,7 @@ static void publish_all(struct icm_volume *vol)
 		struct icm_file *dirty = NULL;
 
 		pthread_mutex_lock(&vol->lock);
-		icm_map_for_each(&vol->tree.inodes, i, node) {
+		icm_map_for_each (&vol->tree.inodes, i, node) {
 			struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 			for (struct icm_file *f = inode->views; f && !dirty; f = f->next)
@@ -267,7 +268,7 @@ static void publish_all(struct icm_volume *vol)
 			return;
 		if (icm_file_publish(vol, dirty, 0) < 0) {
 			pthread_mutex_lock(&vol->lock);
-			dirty->dirty = false;   /* it is logged; not again */
+			dirty->dirty = false; /* it is logged; not again */
 			pthread_mutex_unlock(&vol->lock);
 			icm_log_err("a file that was open could not be published at the end");
 		}
@@ -295,7 +296,7 @@ static void free_views(struct icm_volume *vol)
 		struct icm_file *left = NULL;
 
 		pthread_mutex_lock(&vol->lock);
-		icm_map_for_each(&vol->tree.inodes, i, node) {
+		icm_map_for_each (&vol->tree.inodes, i, node) {
 			struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 			if (inode->views)
@@ -386,7 +387,7 @@ struct icm_scratch *icm_volume_scratch(struct icm_volume *vol)
 static void unsaved_locked(struct icm_volume *vol, uint64_t *ret_files, uint64_t *ret_bytes)
 {
 	*ret_files = *ret_bytes = 0;
-	icm_map_for_each(&vol->tree.inodes, i, node) {
+	icm_map_for_each (&vol->tree.inodes, i, node) {
 		struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 		for (struct icm_file *f = inode->views; f; f = f->next) {
@@ -409,7 +410,7 @@ static uint64_t count_files(struct icm_volume *vol)
 {
 	uint64_t n = 0;
 
-	icm_map_for_each(&vol->tree.inodes, i, node) {
+	icm_map_for_each (&vol->tree.inodes, i, node) {
 		struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 		n += S_ISREG(inode->attr.mode) && inode->names;
@@ -420,8 +421,8 @@ static uint64_t count_files(struct icm_volume *vol)
 void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret)
 {
 	*ret = (struct icm_volume_status){ .url = vol->be->url,
-		                           .mountpoint = vol->mountpoint,
-		                           .read_only = vol->read_only };
+					   .mountpoint = vol->mountpoint,
+					   .read_only = vol->read_only };
 	icm_lease_facts(vol, &ret->lease_key, &ret->lease_age_ms, &ret->lease_ttl_ms);
 	ICM_LOCK_SCOPE(&vol->lock);
 	ret->reachable = vol->reachable;
@@ -437,9 +438,9 @@ void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret
 			&vol->errors[(vol->next_error + i) % ICM_ERROR_NOTES];
 
 		if (note->text)
-			ret->errors[ret->n_errors++] = (struct icm_volume_error){
-				note->time, icm_xstrdup(note->path), icm_xstrdup(note->text)
-			};
+			ret->errors[ret->n_errors++] =
+				(struct icm_volume_error){ note->time, icm_xstrdup(note->path),
+							   icm_xstrdup(note->text) };
 	}
 }
 
@@ -449,7 +450,7 @@ int icm_fs_statfs(struct icm_volume *vol, const struct icm_call *call, struct st
 	struct icm_usage usage = { 0 };
 
 	(void)call;
-	icm_backend_usage(vol->be, &ctx, &usage);       /* zeroes where it can't tell */
+	icm_backend_usage(vol->be, &ctx, &usage); /* zeroes where it can't tell */
 	*ret = (struct statvfs){ .f_bsize = 4096, .f_frsize = 4096, .f_namemax = ICM_NAME_MAX };
 	ret->f_blocks = usage.total_bytes / 4096;
 	ret->f_bfree = ret->f_bavail = usage.free_bytes / 4096;

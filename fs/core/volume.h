@@ -12,17 +12,17 @@
 #include "util/attrs.h"
 
 struct icm_volume_config {
-	const char *url;                /* store */
+	const char *url; /* store */
 	bool read_only;
-	bool cached;                    /* no revalidation at open */
-	bool create;                    /* make the store's container and an empty deployment */
-	uint32_t timeout_ms;            /* how long an operation waits for the store; 0 = 30,000 */
-	uint32_t ttl_ms;                /* of the lease; 0 = 10,000 */
-	const char *scratch_dir;        /* local directory for scratch names; NULL = no scratch */
-	const char *scratch_patterns;   /* file, or NULL */
-	const char *work_dir;           /* for working copies of large files; NULL = $TMPDIR or /var/tmp */
-	const char *mountpoint;         /* for records and status; may be NULL */
-	uid_t uid;                      /* owner of what has none (root of a new deployment) */
+	bool cached;		      /* no revalidation at open */
+	bool create;		      /* make the store's container and an empty deployment */
+	uint32_t timeout_ms;	      /* how long an operation waits for the store; 0 = 30,000 */
+	uint32_t ttl_ms;	      /* of the lease; 0 = 10,000 */
+	const char *scratch_dir;      /* local directory for scratch names; NULL = no scratch */
+	const char *scratch_patterns; /* file, or NULL */
+	const char *work_dir;	/* for working copies of large files; NULL = $TMPDIR or /var/tmp */
+	const char *mountpoint; /* for records and status; may be NULL */
+	uid_t uid;		/* owner of what has none (root of a new deployment) */
 	gid_t gid;
 };
 
@@ -30,11 +30,11 @@ struct icm_volume_config {
  * line for the user. Errors: those of icm_backend_open; -EPROTO newer or damaged
  * format; -ENOENT no deployment there and create not set. */
 int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **ret,
-                    char **ret_error) ICM_MUST_CHECK;
+		    char **ret_error) ICM_MUST_CHECK;
 /* After a daemon's fork: opens the lease, reads the tree, starts the watch.
  * `notify` and its userdata outlive the volume; NULL = nobody to tell. */
 int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, void *userdata,
-                     char **ret_error) ICM_MUST_CHECK;
+		     char **ret_error) ICM_MUST_CHECK;
 /* Publishes what is left, ends the lease, stops the threads. */
 void icm_volume_stop(struct icm_volume *vol);
 /* Frees; takes NULL; returns NULL. */

@@ -14,13 +14,16 @@
 #include "util/cleanup.h"
 
 struct icm_buf {
-	char *data;        /* owned; NUL-terminated behind `len` once anything was added */
-	size_t len;        /* bytes */
+	char *data; /* owned; NUL-terminated behind `len` once anything was added */
+	size_t len; /* bytes */
 	size_t cap;
-	size_t max;        /* ceiling in bytes; 0 = none */
+	size_t max; /* ceiling in bytes; 0 = none */
 };
 
-#define ICM_BUF_INIT(max_bytes) { .max = (max_bytes) }
+#define ICM_BUF_INIT(max_bytes)                                                                    \
+	{                                                                                          \
+		.max = (max_bytes)                                                                 \
+	}
 
 void *icm_xmalloc(size_t n);
 void *icm_xcalloc(size_t n, size_t size);

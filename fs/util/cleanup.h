@@ -16,12 +16,12 @@
 #define ICM_CLEANUP(fn) __attribute__((cleanup(fn)))
 
 /* Defines fn##p, which takes the address of a variable, for ICM_CLEANUP. */
-#define ICM_DEFINE_CLEANUP(type, fn)                  \
-	static inline ICM_UNUSED void fn##p(type *p)  \
-	{                                             \
-		int saved = errno;                    \
-		fn(*p);                               \
-		errno = saved;                        \
+#define ICM_DEFINE_CLEANUP(type, fn)                                                               \
+	static inline ICM_UNUSED void fn##p(type *p)                                               \
+	{                                                                                          \
+		int saved = errno;                                                                 \
+		fn(*p);                                                                            \
+		errno = saved;                                                                     \
 	}
 
 static inline void icm_freep(void *p)
@@ -67,18 +67,18 @@ static inline pthread_mutex_t *icm_lock_scope(pthread_mutex_t *m)
 #define ICM_AUTOFCLOSE ICM_CLEANUP(icm_fclosep)
 
 /* Holds `m` until the enclosing scope ends. */
-#define ICM_LOCK_SCOPE(m)                                                            \
-	pthread_mutex_t *ICM_SCOPE_NAME(icm_scope_, __LINE__) ICM_CLEANUP(icm_unlockp) \
+#define ICM_LOCK_SCOPE(m)                                                                          \
+	pthread_mutex_t *ICM_SCOPE_NAME(icm_scope_, __LINE__) ICM_CLEANUP(icm_unlockp)             \
 		ICM_UNUSED = icm_lock_scope(m)
 #define ICM_SCOPE_NAME(a, b)  ICM_SCOPE_NAME_(a, b)
 #define ICM_SCOPE_NAME_(a, b) a##b
 
 /* Takes the pointer out of *p, which becomes NULL. */
-#define ICM_STEAL(p)                          \
-	({                                    \
-		__typeof__(*(p)) stolen_ = *(p); \
-		*(p) = NULL;                  \
-		stolen_;                      \
+#define ICM_STEAL(p)                                                                               \
+	({                                                                                         \
+		__typeof__(*(p)) stolen_ = *(p);                                                   \
+		*(p) = NULL;                                                                       \
+		stolen_;                                                                           \
 	})
 
 #endif

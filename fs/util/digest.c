@@ -84,7 +84,7 @@ char *icm_base64_encode(const void *data, size_t len)
 	char *text;
 
 	if (len > INT_MAX / 2)
-		abort();        /* callers' values are bounded far below */
+		abort(); /* callers' values are bounded far below */
 	text = icm_xmalloc(4 * ((len + 2) / 3) + 1);
 	EVP_EncodeBlock((unsigned char *)text, data, (int)len);
 	return text;

@@ -9,8 +9,8 @@
 #include "util/attrs.h"
 
 #define ICM_SHA256_BYTES 32
-#define ICM_SHA256_HEX   64     /* characters, without NUL */
-#define ICM_ID_HEX       16     /* characters of an id, without NUL */
+#define ICM_SHA256_HEX	 64 /* characters, without NUL */
+#define ICM_ID_HEX	 16 /* characters of an id, without NUL */
 
 struct icm_sha256 {
 	uint8_t bytes[ICM_SHA256_BYTES];

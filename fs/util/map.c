@@ -72,7 +72,7 @@ void icm_map_free(struct icm_map *m)
 uint64_t icm_hash_bytes(const void *data, size_t len, uint64_t seed)
 {
 	const unsigned char *p = data;
-	uint64_t h = UINT64_C(0xcbf29ce484222325) ^ seed;       /* FNV-1a */
+	uint64_t h = UINT64_C(0xcbf29ce484222325) ^ seed; /* FNV-1a */
 
 	for (size_t i = 0; i < len; i++)
 		h = (h ^ p[i]) * UINT64_C(0x100000001b3);

@@ -14,8 +14,8 @@ struct icm_map_node {
 };
 
 struct icm_map {
-	struct icm_map_node **buckets;  /* owned */
-	size_t n_buckets;               /* power of two, or 0 */
+	struct icm_map_node **buckets; /* owned */
+	size_t n_buckets;	       /* power of two, or 0 */
 	size_t count;
 };
 
@@ -41,8 +41,8 @@ static inline uint64_t icm_hash_u64(uint64_t n)
 }
 
 /* All nodes in no order; the body must not add or remove. */
-#define icm_map_for_each(m, i, node)                                   \
-	for (size_t i = 0; i < (m)->n_buckets; i++)                    \
+#define icm_map_for_each(m, i, node)                                                               \
+	for (size_t i = 0; i < (m)->n_buckets; i++)                                                \
 		for (struct icm_map_node *node = (m)->buckets[i]; node; node = node->next)
 
 #endif

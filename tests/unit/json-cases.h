@@ -11,7 +11,7 @@
 #include "util/buf.h"
 
 struct json_case {
-	const char *from;       /* occurs in the base text; NULL: `to` is the whole text */
+	const char *from; /* occurs in the base text; NULL: `to` is the whole text */
 	const char *to;
 };
 
@@ -47,10 +47,35 @@ static inline void json_expect(const char *base, const struct json_case *cases, 
 static inline void json_expect_no_garbage(const char *base, json_decode_fn decode)
 {
 	static const char *const texts[] = {
-		"",   " ",    "null", "true", "0",    "\"a\"", "[]",	  "{}", "[{}]", "{",
-		"}",  "[",    "]",    "{]",   "[}",   "nul",   "{\"a\"}", "\xff", "\xef\xbb\xbf{}", "{}{}",
-		"{\"a\":1,}", "{a:1}", "{'a':1}", "[1,]", "{\"a\":\"\\u0000\"}", "{\"\\u0000\":1}",
-		"{\"a\":\"\\ud800\"}", "{\"a\":\"\xc3\"}", "{\"a\":99999999999999999999}",
+		"",
+		" ",
+		"null",
+		"true",
+		"0",
+		"\"a\"",
+		"[]",
+		"{}",
+		"[{}]",
+		"{",
+		"}",
+		"[",
+		"]",
+		"{]",
+		"[}",
+		"nul",
+		"{\"a\"}",
+		"\xff",
+		"\xef\xbb\xbf{}",
+		"{}{}",
+		"{\"a\":1,}",
+		"{a:1}",
+		"{'a':1}",
+		"[1,]",
+		"{\"a\":\"\\u0000\"}",
+		"{\"\\u0000\":1}",
+		"{\"a\":\"\\ud800\"}",
+		"{\"a\":\"\xc3\"}",
+		"{\"a\":99999999999999999999}",
 	};
 	size_t len = strlen(base);
 	ICM_AUTOBUF struct icm_buf twice = ICM_BUF_INIT(0);
@@ -76,8 +101,10 @@ static inline void json_expect_no_garbage(const char *base, json_decode_fn decod
 static inline void json_expect_unknown_members(const char *base, json_decode_fn decode)
 {
 	ICM_AUTOFREE char *more = icm_asprintf(
-		"{\"zz\":[1,2.5e3,null,true,{\"y\":\"\\u00e9[[[[[[[[[[[[[[[[[[[[[[[[[\"}],%s", base + 1);
-	ICM_AUTOFREE char *deep = icm_asprintf("{\"zz\":[[[[[[[[[[[[[[[]]]]]]]]]]]]]]],%s", base + 1);
+		"{\"zz\":[1,2.5e3,null,true,{\"y\":\"\\u00e9[[[[[[[[[[[[[[[[[[[[[[[[[\"}],%s",
+		base + 1);
+	ICM_AUTOFREE char *deep =
+		icm_asprintf("{\"zz\":[[[[[[[[[[[[[[[]]]]]]]]]]]]]]],%s", base + 1);
 	ICM_AUTOFREE char *deeper =
 		icm_asprintf("{\"zz\":[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]],%s", base + 1);
 	ICM_AUTOFREE char *twice = icm_asprintf("{\"zz\":1,\"zz\":2,%s", base + 1);
