@@ -2,69 +2,10 @@
  * Open files. */
 #include <string.h>
 
+#include "closing.h"
 #include "executor.h"
 #include "fuse-ops.h"
 #include "util/buf.h"
-
-/* ---- last closes under way ---- */
-
-/* A close(2) doesn't wait for the last close to be carried out. Who takes a
- * lock with LOCK_NB after a close must not meet the lock of the closed file,
- * so lock requests wait for these. */
-struct releasing {
-	struct releasing *next, **prev;
-	uint64_t ino;
-	uint64_t serial;
-};
-
-static pthread_mutex_t releasing_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t releasing_cond = PTHREAD_COND_INITIALIZER;
-static struct releasing *releasing_list; /* protected by releasing_lock */
-static uint64_t releasing_serial;	 /* the same */
-
-static void releasing_begin(struct releasing *e, uint64_t ino)
-{
-	ICM_LOCK_SCOPE(&releasing_lock);
-
-	e->ino = ino;
-	e->serial = releasing_serial++;
-	e->next = releasing_list;
-	e->prev = &releasing_list;
-	if (e->next)
-		e->next->prev = &e->next;
-	releasing_list = e;
-}
-
-static void releasing_end(struct releasing *e)
-{
-	ICM_LOCK_SCOPE(&releasing_lock);
-
-	*e->prev = e->next;
-	if (e->next)
-		e->next->prev = e->prev;
-	pthread_cond_broadcast(&releasing_cond);
-}
-
-static bool is_releasing_locked(uint64_t ino, uint64_t before)
-{
-	for (const struct releasing *e = releasing_list; e; e = e->next)
-		if (e->ino == ino && e->serial < before)
-			return true;
-	return false;
-}
-
-bool icm_releases_wait(uint64_t ino)
-{
-	ICM_LOCK_SCOPE(&releasing_lock);
-	uint64_t now = releasing_serial;
-	bool waited = false;
-
-	while (is_releasing_locked(ino, now)) {
-		pthread_cond_wait(&releasing_cond, &releasing_lock);
-		waited = true;
-	}
-	return waited;
-}
 
 /* ---- open and close ---- */
 
@@ -216,6 +157,7 @@ void icm_op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	}
 	if (!icm_req_init_file(&r, fi))
 		return;
+	icm_closing_expect(fi->fh, icm_view_ino(r.view));
 	r.must_run = true; /* it is the unlock of the process's record locks */
 	if (icm_fs_flush_waits(r.handle))
 		icm_req_store(&r, ICM_LANE_STORE);
@@ -227,7 +169,7 @@ void icm_op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
  * and after the end of the mount there is none to give. */
 struct release {
 	struct icm_task task;
-	struct releasing entry;
+	struct icm_closing closing;
 	struct icm_handle *handle;
 };
 
@@ -236,7 +178,7 @@ static void release_run(struct icm_task *task)
 	struct release *rel = ICM_CONTAINER(task, struct release, task);
 
 	icm_release_handle(rel->handle, false);
-	releasing_end(&rel->entry);
+	icm_closing_end(&rel->closing);
 	free(rel);
 }
 
@@ -251,17 +193,15 @@ void icm_op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		fuse_reply_err(req, 0);
 		return;
 	}
-	if (fi->fh & ICM_FH_READER && !fi->flock_release && !icm_fs_flush_waits(h)) {
-		icm_release_handle(h, false);
-		fuse_reply_err(req, 0);
-		return;
-	}
 	rel = icm_xcalloc(1, sizeof(*rel));
 	rel->task.run = release_run;
 	rel->handle = h;
-	releasing_begin(&rel->entry, icm_view_ino(view));
+	icm_closing_begin(&rel->closing, fi->fh, icm_view_ino(view));
 	fuse_reply_err(req, 0);
-	icm_executor_submit(front->lanes[ICM_LANE_RELEASE], &rel->task);
+	if (fi->fh & ICM_FH_READER && !fi->flock_release && !icm_fs_flush_waits(h))
+		release_run(&rel->task);
+	else
+		icm_executor_submit(front->lanes[ICM_LANE_RELEASE], &rel->task);
 }
 
 /* ---- contents ---- */

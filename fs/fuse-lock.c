@@ -5,6 +5,7 @@
  * in which case its call succeeds although a signal is pending. */
 #include <sys/file.h>
 
+#include "closing.h"
 #include "fuse-ops.h"
 
 /* Protects lock_wait and lock_done of parked lock requests, and that a wait
@@ -96,7 +97,7 @@ static int lock_run(struct icm_req *r)
 	icm_req_ref(r); /* for lock_done */
 	err = icm_fs_lock(r->handle, &r->call, &r->lock, lock_done, r, &wait);
 	/* what is in the way may be the lock of a file that was closed before */
-	if (err == -EAGAIN && icm_releases_wait(icm_view_ino(r->view)))
+	if (err == -EAGAIN && icm_closing_wait(icm_view_ino(r->view)))
 		err = icm_fs_lock(r->handle, &r->call, &r->lock, lock_done, r, &wait);
 	if (err == -EINPROGRESS) {
 		parked(r, wait);

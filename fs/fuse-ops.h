@@ -68,9 +68,6 @@ void icm_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence,
 void icm_op_ioctl(fuse_req_t req, fuse_ino_t node, unsigned cmd, void *arg,
 		  struct fuse_file_info *fi, unsigned flags, const void *in_buf, size_t in_size,
 		  size_t out_size);
-/* Waits for the last closes of this inode that were under way at the call;
- * false if there were none. */
-bool icm_releases_wait(uint64_t ino);
 
 void icm_op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void icm_op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,

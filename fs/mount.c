@@ -629,6 +629,9 @@ int icm_mount_run(const struct icm_settings *s)
 
 	if (s->remount)
 		return remount(s);
+	/* a daemon would keep a caller's pipe open, or hold the caller's lock, for its life */
+	if (!s->foreground)
+		close_range(3, ~0U, 0);
 	err = check_mountpoint(s->mountpoint, &m.path, &error);
 	if (!err)
 		err = open_volume(&m, &error);

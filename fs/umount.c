@@ -76,16 +76,17 @@ static int wait_program(pid_t pid)
 int icm_run_program(const char *const argv[])
 {
 	posix_spawnattr_t attr;
-	sigset_t none, all;
+	sigset_t none, ignored;
 	pid_t pid;
 	int err;
 
 	sigemptyset(&none);
-	sigfillset(&all);
+	sigemptyset(&ignored);
+	sigaddset(&ignored, SIGPIPE); /* what a program expects to end it */
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawnattr_setsigdefault(&attr, &ignored);
 	err = posix_spawnp(&pid, argv[0], NULL, &attr, (char *const *)argv, environ);
 	posix_spawnattr_destroy(&attr);
 	return err ? -err : wait_program(pid);
