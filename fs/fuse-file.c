@@ -77,6 +77,13 @@ static int create_run(struct icm_req *r)
 
 	if (err == ICM_WOULD_WAIT)
 		return err;
+	if (!err && !S_ISREG(st.st_mode)) {
+		/* made by another host meanwhile, and not a file: the kernel looks again. It would
+		 * make an EIO of such an answer, and never release the handle. */
+		icm_release_handle(res.handle, false);
+		icm_fs_forget(view, 1);
+		err = -ESTALE;
+	}
 	if (err)
 		icm_reply_err(r, err);
 	else
