@@ -205,10 +205,14 @@ void icm_op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	rel->handle = h;
 	icm_closing_begin(&rel->closing, fi->fh, icm_view_ino(view));
 	fuse_reply_err(req, 0);
-	if (fi->fh & ICM_FH_READER && !fi->flock_release && !icm_fs_flush_waits(h))
+	if (fi->fh & ICM_FH_READER && !fi->flock_release && !icm_fs_flush_waits(h)) {
 		release_run(&rel->task);
-	else
+	} else if (icm_in_place_begin(front)) {
+		release_run(&rel->task);
+		icm_in_place_end(front);
+	} else {
 		icm_executor_submit(front->lanes[ICM_LANE_RELEASE], &rel->task);
+	}
 }
 
 /* ---- contents ---- */

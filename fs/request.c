@@ -476,17 +476,30 @@ void icm_req_try(struct icm_req *r)
 		icm_req_submit(icm_req_park(r), ICM_LANE_IO);
 }
 
+bool icm_in_place_begin(struct icm_front *front)
+{
+	if (!front->local)
+		return false;
+	if (atomic_fetch_add(&front->in_place, 1) < IN_PLACE_MAX)
+		return true;
+	atomic_fetch_sub(&front->in_place, 1);
+	return false;
+}
+
+void icm_in_place_end(struct icm_front *front)
+{
+	atomic_fetch_sub(&front->in_place, 1);
+}
+
 void icm_req_store(struct icm_req *from, enum icm_lane lane)
 {
 	struct icm_front *front = from->front;
 	struct icm_req *r = icm_req_park(from);
 
-	if (front->local && atomic_fetch_add(&front->in_place, 1) < IN_PLACE_MAX) {
+	if (icm_in_place_begin(front)) {
 		run_parked(r);
-		atomic_fetch_sub(&front->in_place, 1);
-		return;
+		icm_in_place_end(front);
+	} else {
+		icm_req_submit(r, lane);
 	}
-	if (front->local)
-		atomic_fetch_sub(&front->in_place, 1);
-	icm_req_submit(r, lane);
 }

@@ -72,6 +72,10 @@ void icm_req_try(struct icm_req *r);
 /* Carries a request out that may write to the store: in another thread, or
  * here where the store is a local file and not too many are doing that. */
 void icm_req_store(struct icm_req *r, enum icm_lane lane);
+/* Whether work on a local store may be done in this worker thread: true until
+ * icm_in_place_end. */
+bool icm_in_place_begin(struct icm_front *front);
+void icm_in_place_end(struct icm_front *front);
 /* Parks: the copy, with one reference. `r` must not be answered any more. */
 struct icm_req *icm_req_park(const struct icm_req *r);
 void icm_req_submit(struct icm_req *r, enum icm_lane lane);
