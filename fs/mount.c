@@ -47,12 +47,13 @@ struct mount {
 
 /* ---- the mount point ---- */
 
-/* Only statvfs tells for sure: attributes of a dead mount can be cached. */
+/* Only statvfs tells for sure: attributes of a dead mount can be cached. Aborted
+ * means that the mount is dying at this moment. */
 static bool is_dead(const char *path)
 {
 	struct statvfs st;
 
-	return statvfs(path, &st) && errno == ENOTCONN;
+	return statvfs(path, &st) && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 /* Removes dead mounts, which stack, until none is left. */
