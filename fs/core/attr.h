@@ -7,10 +7,21 @@
 /* Changes the size of the working copy (file.c). */
 int icm_file_truncate(struct icm_volume *vol, struct icm_file *f, uint64_t size);
 
-/* The view is opened by the answer that looks it up: it stays as it is until then. */
-void icm_file_reopen(struct icm_volume *vol, struct icm_file *f);
-/* The view is about to be given to the kernel as the answer to a look-up (file.c);
+/* The process of a thread; 0 when it is gone (open.c). */
+pid_t icm_process_of(pid_t tid);
+/* A view is about to be given to the kernel as the answer to a look-up by `tid`:
+ * which view it is. *ret_left: the one passed in, if it is another, to be
+ * forgotten. volume->lock held. */
+struct icm_file *icm_file_looked_up(struct icm_volume *vol, struct icm_file *f, pid_t tid,
+				    struct icm_file **ret_left);
+/* A thread is about to open it: its version stays. volume->lock held. */
+bool icm_file_is_pinned(const struct icm_file *f);
+/* The view stays at its version, and new openers get another one (file-view.c);
  * volume->lock held. */
-void icm_file_looked_up(struct icm_file *f);
+void icm_file_freeze(struct icm_volume *vol, struct icm_file *f);
+/* Opens what a look-up found, in the answer that tells the kernel of it. *view may
+ * become another one. -ESTALE: look up again. */
+int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags,
+			struct stat *ret_st, struct icm_open_result *ret);
 
 #endif

@@ -19,38 +19,47 @@ static struct icm_inode *inode_of(struct icm_view *view)
 /* ---- look-up ---- */
 
 /* What the tree has: 0, -ENOENT or -EIO; volume->lock held. */
-static int found(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-		 struct icm_view **ret_view, struct stat *ret_st)
+static int found(struct icm_volume *vol, struct icm_inode *dir, const char *name, pid_t tid,
+		 struct icm_view **ret_view, struct stat *ret_st, struct icm_file **ret_left)
 {
 	struct icm_name *n = icm_tree_find(&vol->tree, dir, name);
 	struct icm_file *f;
 
+	*ret_left = NULL;
 	if (!n)
 		return -ENOENT;
 	if (icm_attr_is_broken(&n->inode->attr))
 		return -EIO;
-	f = icm_file_get(vol, n->inode);
-	icm_file_looked_up(f);
+	f = icm_file_looked_up(vol, icm_file_get(vol, n->inode), tid, ret_left);
 	icm_file_stat(vol, f, ret_st);
 	*ret_view = &f->view;
 	return 0;
 }
 
-int icm_shared_lookup_cached(struct icm_view *dir, const char *name, struct icm_view **ret_view,
-			     struct stat *ret_st)
+static int lookup_in_tree(struct icm_view *dir, const char *name, pid_t tid,
+			  struct icm_view **ret_view, struct stat *ret_st)
 {
 	struct icm_volume *vol = dir->vol;
 	ICM_AUTOFREE char *path = NULL;
+	struct icm_file *left;
 	int r;
 
 	pthread_mutex_lock(&vol->lock);
-	r = found(vol, inode_of(dir), name, ret_view, ret_st);
+	r = found(vol, inode_of(dir), name, tid, ret_view, ret_st, &left);
 	if (r == -ENOENT)
 		path = icm_inode_path(inode_of(dir));
 	pthread_mutex_unlock(&vol->lock);
+	if (left)
+		icm_fs_forget(&left->view, 1);
 	if (r == -ENOENT && path && vol->scratch)
 		r = icm_scratch_lookup(vol->scratch, path, name, ret_view, ret_st);
 	return r;
+}
+
+int icm_shared_lookup_cached(struct icm_view *dir, const char *name, struct icm_view **ret_view,
+			     struct stat *ret_st)
+{
+	return lookup_in_tree(dir, name, 0, ret_view, ret_st);
 }
 
 static int lookup_control(struct icm_volume *vol, const struct icm_call *call,
@@ -71,7 +80,7 @@ int icm_shared_lookup(struct icm_view *dir, const struct icm_call *call, const c
 
 	if (inode_of(dir) == vol->tree.root && strcmp(name, ICM_CONTROL_NAME) == 0)
 		return lookup_control(vol, call, ret_view, ret_st);
-	r = icm_shared_lookup_cached(dir, name, ret_view, ret_st);
+	r = lookup_in_tree(dir, name, call->pid, ret_view, ret_st);
 	if (r != -ENOENT)
 		return r;
 	pthread_mutex_lock(&vol->lock);
@@ -85,7 +94,7 @@ int icm_shared_lookup(struct icm_view *dir, const struct icm_call *call, const c
 	if (call->nowait && !vol->be->facts.local)
 		return ICM_WOULD_WAIT;
 	r = icm_name_refresh(vol, inode_of(dir), name);
-	return r < 0 ? r : icm_shared_lookup_cached(dir, name, ret_view, ret_st);
+	return r < 0 ? r : lookup_in_tree(dir, name, call->pid, ret_view, ret_st);
 }
 
 /* ---- new names ---- */
@@ -157,6 +166,7 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 	struct icm_place p;
 	struct timespec now = icm_wall_time();
 	struct icm_news news = { 0 };
+	struct icm_file *left = NULL;
 	struct icm_name *made;
 	size_t len;
 	char *json;
@@ -188,7 +198,7 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 		if (made)
 			made->attr_index = made->tree_index = part.index;
 		icm_apply_dir_time(dir, now, part.index, &news);
-		r = found(vol, dir, name, ret_view, ret_st);
+		r = found(vol, dir, name, 0, ret_view, ret_st, &left);
 		pthread_mutex_unlock(&vol->lock);
 		icm_news_tell(vol, &news);
 	}
@@ -350,6 +360,38 @@ static int create_unpublished(struct icm_view *dir_view, const char *name, const
 	return r;
 }
 
+/* Opens what the caller holds a look-up of; gives the look-up back on failure. */
+static int open_found(struct icm_view **view, const struct icm_call *call, int flags,
+		      struct stat *ret_st, struct icm_open_result *ret)
+{
+	const struct icm_view_ops *ops = (*view)->ops;
+	int r = -EISDIR;
+
+	if (ops == &icm_shared_view_ops)
+		r = icm_file_open_found(view, call, flags, ret_st, ret);
+	else if (ops->open)
+		r = ops->open(*view, call, flags, ret);
+	if (r < 0)
+		icm_fs_forget(*view, 1);
+	return r;
+}
+
+/* The name exists after all. */
+static int open_existing(struct icm_view *dir, const struct icm_call *call, const char *name,
+			 int flags, struct icm_view **ret_view, struct stat *ret_st,
+			 struct icm_open_result *ret)
+{
+	int r = -ESTALE;
+
+	for (int tries = 0; r == -ESTALE && tries < ICM_CONFLICT_TRIES; tries++) {
+		r = icm_shared_lookup(dir, call, name, ret_view, ret_st);
+		if (r < 0)
+			return r;
+		r = open_found(ret_view, call, flags, ret_st, ret);
+	}
+	return r;
+}
+
 int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const char *name,
 		      mode_t mode, int flags, struct icm_view **ret_view, struct stat *ret_st,
 		      struct icm_open_result *ret)
@@ -357,7 +399,7 @@ int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const c
 	struct made m = { .mode = S_IFREG | (mode & 07777), .call = call };
 	struct icm_call maker;
 	ICM_AUTOFREE char *local = scratch_dir_for(dir, name, false);
-	int r = -EEXIST;
+	int r;
 
 	if (local) {
 		scratch_maker(dir, call, m.mode, &maker);
@@ -368,20 +410,10 @@ int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const c
 		r = create(dir, name, &m, ret_view, ret_st);
 	else
 		r = create_unpublished(dir, name, &m, ret_view, ret_st);
-	if (r == -EEXIST && !(flags & O_EXCL)) {
-		r = icm_shared_lookup(dir, call, name, ret_view, ret_st);
-		if (r < 0)
-			return r;
-	} else if (r < 0) {
-		return r;
-	} else {
-		flags &= ~O_TRUNC; /* it is empty */
-	}
-	/* what is there already is looked up by this very answer */
-	if ((*ret_view)->ops == &icm_shared_view_ops)
-		icm_file_reopen(dir->vol, icm_file_of(*ret_view));
-	r = (*ret_view)->ops->open ? (*ret_view)->ops->open(*ret_view, call, flags, ret) : -EISDIR;
+	if (r == -EEXIST && !(flags & O_EXCL))
+		return open_existing(dir, call, name, flags, ret_view, ret_st, ret);
 	if (r < 0)
-		icm_fs_forget(*ret_view, 1);
-	return r;
+		return r;
+	/* what was just made is empty */
+	return open_found(ret_view, call, flags & ~O_TRUNC, ret_st, ret);
 }

@@ -2,6 +2,7 @@
  * Views of shared objects: finding, versions, and what the kernel must hear. */
 #include <string.h>
 
+#include "core/attr.h"
 #include "core/shared.h"
 #include "util/clock.h"
 
@@ -203,10 +204,17 @@ static void follow(struct icm_volume *vol, struct icm_file *f, struct icm_news *
 {
 	if (f->frozen)
 		vol->n_frozen--;
-	f->frozen = f->reopening = false;
+	f->frozen = false;
 	f->unsettled = true;
 	f->version = icm_inode_version(f->inode);
 	icm_news_view(news, f, true);
+}
+
+void icm_file_freeze(struct icm_volume *vol, struct icm_file *f)
+{
+	f->frozen = true;
+	f->frozen_ns = icm_now_ns();
+	vol->n_frozen++;
 }
 
 void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struct icm_file *by,
@@ -220,12 +228,11 @@ void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struc
 				f->version = icm_inode_version(inode);
 			continue; /* a dirty one finds out when it is published */
 		}
-		if (!f->n_handles && !f->reopening) {
+		if (!f->n_handles && !icm_file_is_pinned(f)) {
 			follow(vol, f, news);
 		} else if (!f->frozen) {
-			f->frozen = froze = true;
-			f->frozen_ns = icm_now_ns();
-			vol->n_frozen++;
+			icm_file_freeze(vol, f);
+			froze = true;
 		}
 	}
 	for (struct icm_name *name = inode->names; froze && name; name = name->alias)
@@ -251,7 +258,7 @@ int64_t icm_file_thaw_old(struct icm_volume *vol)
 			for (struct icm_file *f = inode->views; f; f = f->next) {
 				int64_t left = f->frozen_ns + FREEZE_NS - now;
 
-				if (!f->frozen || f->dirty)
+				if (!f->frozen || f->dirty || icm_file_is_pinned(f))
 					continue;
 				if (left <= 0)
 					follow(vol, f, &news);

@@ -306,6 +306,7 @@ static void settle_working_copy(struct icm_file *f, struct icm_publication *p)
 	bool more = f->changes != p->changes;
 
 	f->dirty = f->written = more;
+	f->published_changes = p->changes;
 	f->times_set = f->times_set && more;
 	f->append_only = false;
 	f->base_size = p->size;

@@ -68,9 +68,19 @@ static char *moved_key(const char *key, const char *from, const char *to)
 	return icm_asprintf("%s%s", to, key + strlen(from));
 }
 
+/* The times of a directory that moves: a new ctime. */
+static void set_times(struct move *mv, const struct icm_attr *attr, struct timespec now)
+{
+	struct icm_dir_times times = { .mtime = attr->mtime, .ctime = now };
+
+	icm_random_id(times.id);
+	free(mv->value);
+	mv->value = icm_dir_times_encode(&times, &mv->len);
+}
+
 /* Takes over everything that is below a directory, as one view has it. */
 static int collect_below(struct icm_volume *vol, const struct icm_place *p, const char *to,
-			 struct moves *m)
+			 struct timespec now, struct moves *m)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *tree_from = icm_key_tree_dir(p->path);
@@ -106,6 +116,8 @@ static int collect_below(struct icm_volume *vol, const struct icm_place *p, cons
 		mv->len = e->len;
 		mv->flags = e->flags;
 		mv->index = e->modify_index;
+		if (e->op == 1 && strcmp(e->key, tree_from) == 0)
+			set_times(mv, &p->attr, now);
 		/* files below can't vanish without their directory's generation
 		 * moving, and that is checked */
 		mv->exact = e->key[strlen(e->key) - 1] == '/';
@@ -130,7 +142,7 @@ static int collect(struct icm_volume *vol, const struct icm_place *p, const char
 	mv->index = p->attr_index;
 	mv->exact = true;
 	if (S_ISDIR(p->attr.mode))
-		return collect_below(vol, p, to, m);
+		return collect_below(vol, p, to, now, m);
 	r = icm_moved_read(vol, p, &m->contents);
 	if (r < 0)
 		return r;

@@ -56,11 +56,11 @@ struct icm_file {
 	pthread_mutex_t io;
 
 	/* under volume->lock */
-	bool unsettled;		    /* the kernel may hold pages or the size of an older version */
-	bool reopening;		    /* an opener was sent to look it up again: it stays as it is */
-	unsigned untold;	    /* news of newer versions that are not yet with the front */
-	bool frozen;		    /* stays at `version` although a newer one exists */
-	int64_t frozen_ns;	    /* when it was frozen, or last read since */
+	bool unsettled;	   /* the kernel may hold pages or the size of an older version */
+	int64_t pinned_ns; /* somebody has looked it up and is about to open it since then */
+	unsigned untold;   /* news of newer versions that are not yet with the front */
+	bool frozen;	   /* stays at `version` although a newer one exists */
+	int64_t frozen_ns; /* when it was frozen, or last read since */
 	struct icm_version version; /* contents that this view shows when it isn't dirty */
 	uint64_t pages_gen;	    /* version whose pages the kernel may hold */
 	unsigned n_handles;
@@ -75,7 +75,8 @@ struct icm_file {
 	struct timespec dirty_time; /* of the last change */
 	bool times_set;		    /* utimensat on a dirty file: published with it */
 	struct timespec set_atime, set_mtime;
-	uint64_t changes; /* counts writes, to see those during a publication */
+	uint64_t changes;	    /* counts writes, to see those during a publication */
+	uint64_t published_changes; /* of these, how many are published */
 
 	/* under io */
 	struct icm_data *data;	  /* working copy, or large contents being read */
@@ -87,8 +88,9 @@ struct icm_file {
 
 struct icm_file_handle {
 	struct icm_handle h;
-	pid_t opener; /* process that opened it */
-	bool lost;    /* held locks when the lease was lost: -EIO */
+	uint64_t changed; /* f->changes after its own last change */
+	pid_t opener;	  /* process that opened it */
+	bool lost;	  /* held locks when the lease was lost: -EIO */
 };
 
 struct icm_dir_item {
@@ -115,6 +117,15 @@ struct icm_grave {
 #define ICM_GRAVES 256
 
 #define ICM_CLAIM_LOCKS 16
+
+/* A thread whose open was answered ESTALE: the kernel looks up and opens again. */
+struct icm_again {
+	pid_t tid;
+	int64_t when_ns;
+	struct icm_file *drained; /* compared only */
+	uint64_t drained_gen;	  /* its version then */
+};
+#define ICM_AGAINS 64
 
 struct icm_commits;	 /* commit.c */
 struct icm_lease_keeper; /* lease.c */
@@ -150,6 +161,8 @@ struct icm_volume {
 	size_t next_grave;
 	uint64_t position; /* everything in the feed up to here is in the tree */
 	uint64_t meta_index;
+	struct icm_again agains[ICM_AGAINS]; /* ring */
+	size_t next_again;
 	bool resync_wanted; /* the tree may differ from the store: list anew */
 	unsigned n_frozen;
 	uint64_t next_gen;			       /* for generations of contents */

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT
+ * Opening shared files: which version a program gets, and what the kernel has
+ * to know before it reads.
+ *
+ * The kernel learns a new size from attributes only: a file that has shrunk
+ * would be read with zeroes behind its end, since answers to parallel reads come
+ * in any order. So an opener whose view has a version that the kernel hasn't
+ * heard of is answered ESTALE, which makes the kernel look the name up again,
+ * once; the answer to that look-up brings the size, and the view is pinned to
+ * its version until the open that follows. */
+#include <fcntl.h>
+#include <string.h>
+
+#include "core/attr.h"
+#include "core/key.h"
+#include "core/names.h"
+#include "core/shared.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+/* How long the look-up and the open may take that follow an ESTALE. */
+#define AGAIN_NS (5 * ICM_NS_PER_S)
+
+pid_t icm_process_of(pid_t tid)
+{
+	char path[64], line[256];
+	ICM_AUTOFCLOSE FILE *f = NULL;
+	int tgid = 0;
+
+	if (tid <= 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	f = fopen(path, "re");
+	while (f && !tgid && fgets(line, sizeof(line), f))
+		if (strncmp(line, "Tgid:", 5) == 0)
+			tgid = (int)strtol(line + 5, NULL, 10);
+	return tgid;
+}
+
+/* The key that says whether the file is still what the tree says; its index there. */
+static char *validation_key(struct icm_volume *vol, struct icm_file *f, uint64_t *ret_index)
+{
+	struct icm_inode *inode = f->inode;
+	ICM_AUTOFREE char *path = NULL;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (!inode->published || f->dirty || !inode->names)
+		return NULL; /* nothing in the store to compare with */
+	if (inode->attr.linked) {
+		*ret_index = inode->index;
+		return icm_key_inode(inode->attr.ino);
+	}
+	path = icm_inode_path(inode);
+	*ret_index = inode->names->attr_index;
+	return path ? icm_key_attr(path) : NULL;
+}
+
+/* Looks the first name up in the store again. */
+static int refresh_first_name(struct icm_volume *vol, struct icm_inode *inode)
+{
+	struct icm_inode *dir = NULL;
+	ICM_AUTOFREE char *text = NULL;
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&vol->lock);
+	if (inode->names && inode->names->dir) {
+		dir = icm_inode_ref(inode->names->dir);
+		text = icm_xstrdup(inode->names->text);
+	}
+	pthread_mutex_unlock(&vol->lock);
+	if (!dir)
+		return r;
+	r = icm_name_refresh(vol, dir, text);
+	pthread_mutex_lock(&vol->lock);
+	icm_inode_unref(&vol->tree, dir);
+	pthread_mutex_unlock(&vol->lock);
+	return r;
+}
+
+static bool has_name(struct icm_volume *vol, struct icm_inode *inode)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return inode->names != NULL;
+}
+
+/* Close-to-open: what another mount closed before is seen here. */
+static int revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	uint64_t known = 0;
+	ICM_AUTOFREE char *key = vol->cached ? NULL : validation_key(vol, f, &known);
+	int r;
+
+	if (!key)
+		return 0;
+	if (call->nowait && !vol->be->facts.local)
+		return ICM_WOULD_WAIT;
+	r = icm_backend_get(vol->be, &ctx, key, &e);
+	if (r == 0 && e.modify_index <= known)
+		return 0;
+	if (r < 0 && r != -ENOENT)
+		return r == -EHOSTUNREACH ? -EIO : r;
+	r = refresh_first_name(vol, f->inode);
+	if (r == 0 && !has_name(vol, f->inode))
+		r = -ENOENT; /* the name is another file's now */
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+/* ---- the second try ---- */
+
+/* The thread's open was answered ESTALE a moment ago; volume->lock held. */
+static struct icm_again *find_again(struct icm_volume *vol, pid_t tid)
+{
+	int64_t since = icm_now_ns() - AGAIN_NS;
+
+	for (size_t i = 0; i < ICM_AGAINS; i++)
+		if (vol->agains[i].tid == tid && vol->agains[i].when_ns > since)
+			return &vol->agains[i];
+	return NULL;
+}
+
+/* `drained`: nothing that the kernel was told of this view is on its way. */
+static int send_again(struct icm_volume *vol, const struct icm_call *call, struct icm_file *drained)
+{
+	struct icm_again *again;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	again = find_again(vol, call->pid);
+	if (!again)
+		again = &vol->agains[vol->next_again++ % ICM_AGAINS];
+	*again = (struct icm_again){ .tid = call->pid,
+				     .when_ns = icm_now_ns(),
+				     .drained = drained,
+				     .drained_gen = drained ? drained->version.gen : 0 };
+	return -ESTALE;
+}
+
+bool icm_file_is_pinned(const struct icm_file *f)
+{
+	return f->pinned_ns && f->pinned_ns > icm_now_ns() - AGAIN_NS;
+}
+
+/* The kernel gets its attributes from the answer that is being made; volume->lock
+ * held. A view about which something else is on its way to the kernel is left
+ * to those who have it. */
+static struct icm_file *pin(struct icm_volume *vol, struct icm_file *f, bool drained,
+			    struct icm_file **ret_left)
+{
+	*ret_left = NULL;
+	if (f->unsettled && !drained) {
+		icm_file_freeze(vol, f);
+		*ret_left = f;
+		f = icm_file_get(vol, f->inode);
+	}
+	f->unsettled = false;
+	f->pinned_ns = icm_now_ns();
+	return f;
+}
+
+struct icm_file *icm_file_looked_up(struct icm_volume *vol, struct icm_file *f, pid_t tid,
+				    struct icm_file **ret_left)
+{
+	struct icm_again *again = tid ? find_again(vol, tid) : NULL;
+
+	*ret_left = NULL;
+	return again && S_ISREG(f->view.type)
+		       ? pin(vol, f, again->drained == f && again->drained_gen == f->version.gen,
+			     ret_left)
+		       : f;
+}
+
+/* Waits until the kernel has heard everything about a view that has followed. */
+static int settle(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
+		  bool last)
+{
+	pthread_mutex_lock(&vol->lock);
+	if (!f->unsettled) {
+		pthread_mutex_unlock(&vol->lock);
+		return 0;
+	}
+	if (last || call->nowait) {
+		pthread_mutex_unlock(&vol->lock);
+		return last ? -ESTALE : ICM_WOULD_WAIT;
+	}
+	while (f->untold)
+		pthread_cond_wait(&vol->told, &vol->lock);
+	pthread_mutex_unlock(&vol->lock);
+	vol->notify.drain(vol->notify_data, &f->view);
+	pthread_mutex_lock(&vol->lock);
+	if (f->untold)
+		f = NULL; /* and once more meanwhile: the look-up makes another view */
+	pthread_mutex_unlock(&vol->lock);
+	return send_again(vol, call, f);
+}
+
+/* Whether this open is the second try of one that was sent to look up again, and
+ * whether its look-up has pinned the view. */
+static bool is_second_try(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
+			  bool *ret_pinned)
+{
+	struct icm_again *again;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	again = find_again(vol, call->pid);
+	/* by its own look-up or one that it shares */
+	*ret_pinned = again && f->pinned_ns >= again->when_ns && icm_file_is_pinned(f);
+	if (!again)
+		return false;
+	*again = (struct icm_again){ 0 };
+	return true;
+}
+
+/* The file that is now where this one was, with a reference; itself, if it was
+ * unlinked in this mount. */
+static struct icm_file *newest(struct icm_volume *vol, struct icm_file *f)
+{
+	struct icm_inode *inode = f->inode;
+	struct icm_name *name = NULL;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (!inode->names && inode->last_path)
+		name = icm_tree_walk(&vol->tree, inode->last_path);
+	if (name && S_ISREG(name->inode->attr.mode))
+		inode = name->inode;
+	if (!inode->names) {
+		icm_view_ref(&f->view);
+		return f;
+	}
+	return icm_file_get(vol, inode);
+}
+
+/* Whether the kernel may open this view; -ESTALE: let it look the name up again
+ * (the last try: don't expect that it comes back). */
+static int check_view(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
+		      bool last)
+{
+	bool nameless, newer;
+	int r;
+
+	pthread_mutex_lock(&vol->lock);
+	nameless = f->inode->names == NULL;
+	pthread_mutex_unlock(&vol->lock);
+	r = nameless ? -ESTALE : revalidate(vol, f, call);
+	if (r < 0 && r != -ESTALE)
+		return r;
+	pthread_mutex_lock(&vol->lock);
+	newer = f->conflict || (f->frozen && f->inode->names);
+	pthread_mutex_unlock(&vol->lock);
+	if (r == 0 && !newer)
+		return vol->notify.drain ? settle(vol, f, call, last) : 0;
+	return last ? -ESTALE : send_again(vol, call, NULL);
+}
+
+/* Set-id bits go when somebody truncates: the kernel does it for writes and for
+ * truncate(2), but an open with O_TRUNC reaches us alone. */
+static int drop_set_id(struct icm_view *view, const struct icm_call *call)
+{
+	struct stat st;
+	mode_t mode;
+	int r = icm_shared_getattr(view, call, NULL, &st);
+
+	mode = st.st_mode & ~(mode_t)S_ISUID;
+	if (st.st_mode & S_IXGRP)
+		mode &= ~(mode_t)S_ISGID;
+	if (r < 0 || call->uid == 0 || mode == st.st_mode)
+		return r;
+	if (call->nowait)
+		return ICM_WOULD_WAIT;
+	st.st_mode = mode;
+	return icm_shared_setattr(view, call, NULL, ICM_SET_MODE, &st, &st);
+}
+
+static int open_view(struct icm_view *view, const struct icm_call *call, int flags,
+		     struct icm_open_result *ret)
+{
+	struct icm_volume *vol = view->vol;
+	struct icm_file *f = icm_file_of(view);
+	bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+	struct icm_file_handle *h = icm_xcalloc(1, sizeof(*h));
+	bool keep;
+	int r = 0;
+
+	pthread_mutex_lock(&vol->lock);
+	keep = f->pages_gen == f->version.gen;
+	f->pages_gen = f->version.gen;
+	f->n_handles++;
+	f->n_writers += writes;
+	pthread_mutex_unlock(&vol->lock);
+	icm_handle_init(&h->h, view, flags);
+	h->opener = writes ? icm_process_of(call->pid) : 0;
+	*ret = (struct icm_open_result){ .handle = &h->h, .keep_cache = keep };
+	/* pending: `cmd > file` flushes before it writes, and nobody may see an
+	 * empty file in between */
+	if (flags & O_TRUNC)
+		r = icm_file_truncate(vol, f, 0);
+	if (r < 0)
+		icm_shared_release(&h->h);
+	return r;
+}
+
+/* The kernel came back with a view that is old again (several look-ups of one name
+ * share an answer), and a second ESTALE would reach the program: the handle
+ * gets the newest contents, past the pages that the kernel has of this view. */
+static int open_past_cache(struct icm_file *f, const struct icm_call *call, int flags,
+			   struct icm_open_result *ret)
+{
+	struct icm_volume *vol = f->view.vol;
+	struct icm_file *g = newest(vol, f);
+	uint64_t pages;
+	int r;
+
+	pthread_mutex_lock(&vol->lock);
+	pages = g->pages_gen;
+	pthread_mutex_unlock(&vol->lock);
+	r = open_view(&g->view, call, flags, ret);
+	if (r == 0) {
+		ret->direct = true;
+		ret->keep_cache = false;
+		pthread_mutex_lock(&vol->lock);
+		g->pages_gen = pages; /* nothing was cached by this */
+		pthread_mutex_unlock(&vol->lock);
+	}
+	icm_fs_forget(&g->view, 1);
+	return r;
+}
+
+static int check_kind(const struct icm_view *view, int flags)
+{
+	if (S_ISDIR(view->type))
+		return -EISDIR;
+	if (!S_ISREG(view->type))
+		return S_ISLNK(view->type) ? -ELOOP : -ENXIO;
+	return view->vol->read_only && ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
+		       ? -EROFS
+		       : 0;
+}
+
+int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flags,
+		    struct icm_open_result *ret)
+{
+	struct icm_volume *vol = view->vol;
+	struct icm_file *f = icm_file_of(view);
+	bool second, pinned;
+	int r = check_kind(view, flags);
+
+	if (r < 0)
+		return r;
+	second = is_second_try(vol, f, call, &pinned);
+	if (!pinned)
+		r = check_view(vol, f, call, second);
+	if (r == 0 && (flags & O_TRUNC))
+		r = drop_set_id(view, call);
+	if (r == -ESTALE && second)
+		return open_past_cache(f, call, flags, ret);
+	return r < 0 ? r : open_view(view, call, flags, ret);
+}
+
+/* open(2) with O_CREAT of a name that turns out to exist: look-up and open in one. */
+int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags,
+			struct stat *ret_st, struct icm_open_result *ret)
+{
+	struct icm_volume *vol = (*view)->vol;
+	struct icm_file *f = icm_file_of(*view), *left = NULL;
+	int r = check_kind(*view, flags);
+
+	if (r == 0)
+		r = revalidate(vol, f, call);
+	if (r == 0 && (flags & O_TRUNC))
+		r = drop_set_id(*view, call);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&vol->lock);
+	if (f->frozen || f->conflict) {
+		pthread_mutex_unlock(&vol->lock);
+		return -ESTALE;
+	}
+	f = pin(vol, f, false, &left);
+	icm_file_stat(vol, f, ret_st);
+	pthread_mutex_unlock(&vol->lock);
+	if (left)
+		icm_fs_forget(&left->view, 1);
+	*view = &f->view;
+	return open_view(*view, call, flags, ret);
+}
