@@ -248,6 +248,13 @@ static bool defer_times(struct icm_volume *vol, struct icm_file *f, const struct
 	return true;
 }
 
+static bool is_open(struct icm_volume *vol, const struct icm_file *f)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return f->n_handles > 0;
+}
+
 static int set_size(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
 		    struct icm_handle *h, const struct stat *st)
 {
@@ -259,9 +266,19 @@ static int set_size(struct icm_volume *vol, struct icm_file *f, const struct icm
 		return -EINVAL;
 	if (vol->read_only)
 		return -EROFS;
+	if (!h) {
+		r = icm_file_revalidate(vol, f, call);
+		if (r < 0)
+			return r;
+	}
 	r = icm_file_truncate(vol, f, (uint64_t)st->st_size);
+	if (r < 0 || h)
+		return r;
 	/* truncate(2) has no close that could publish it */
-	return r < 0 || h ? r : icm_file_publish(vol, f, call->pid);
+	r = icm_file_publish(vol, f, call->pid);
+	if (r < 0 && !is_open(vol, f))
+		icm_file_give_up(vol, f, r);
+	return r;
 }
 
 int icm_shared_setattr(struct icm_view *view, const struct icm_call *call, struct icm_handle *h,

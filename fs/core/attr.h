@@ -7,6 +7,12 @@
 /* Changes the size of the working copy (file.c). */
 int icm_file_truncate(struct icm_volume *vol, struct icm_file *f, uint64_t size);
 
+/* A file that could not be published, and that nobody has open: its changes are
+ * dropped, with a log line (file.c). */
+void icm_file_give_up(struct icm_volume *vol, struct icm_file *f, int error);
+/* Whether the store has the version that this view shows; -ESTALE: another one is
+ * at its name (open.c). */
+int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call);
 /* The process of a thread; 0 when it is gone (open.c). */
 pid_t icm_process_of(pid_t tid);
 /* A view is about to be given to the kernel as the answer to a look-up by `tid`:

@@ -376,6 +376,10 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 			}
 			return;
 		}
+		if (r == -ETIMEDOUT)
+			icm_log_err("the store didn't answer in time: whether change %s was made "
+				    "is not known",
+				    a.id);
 		if (r < 0)
 			finish_all(b, r == -EHOSTUNREACH ? -ETIMEDOUT : r, 0);
 	}

@@ -25,7 +25,9 @@ static char *conflict_name(struct icm_volume *vol, const char *name, unsigned n)
 
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &tm);
-	tail = n ? icm_asprintf(".conflict-%.64s@%.64s-%s-%u", vol->user, vol->host, when, n)
+	/* more than one in a second */
+	tail = n ? icm_asprintf(".conflict-%.64s@%.64s-%s-%08x", vol->user, vol->host, when,
+				(unsigned)icm_random_u64())
 		 : icm_asprintf(".conflict-%.64s@%.64s-%s", vol->user, vol->host, when);
 	for (char *c = tail; *c; c++)
 		if (*c == '/')
@@ -96,8 +98,7 @@ static int create_copy(struct icm_volume *vol, struct icm_file *f, struct icm_pu
 	r = icm_commit(vol, &part);
 	if (r < 0)
 		return r;
-	icm_log_warning("'%s' was changed by another mount as well; ours is saved as '%s'",
-			f->inode->last_path ? f->inode->last_path : name, path);
+	icm_log_warning("a file was changed by another mount as well; ours is saved as '%s'", path);
 	icm_volume_note_error(vol, path, "saved here because another mount changed the file too");
 	pthread_mutex_lock(&vol->lock);
 	made = icm_apply_upsert(vol, dir, name, &attr, &news);

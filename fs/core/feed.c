@@ -14,8 +14,9 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-#define FEED_MAX     128 /* records in the feed before the oldest move to the log */
-#define FEED_MOVE    58	 /* at most so many in one transaction */
+#define FEED_MAX     256 /* records in the feed before the oldest move to the log */
+#define FEED_KEEP    64	 /* stay then */
+#define FEED_MOVE    58	 /* at most so many in one transaction of a store with Consul's limits */
 #define LOG_SEGMENTS 256 /* kept */
 #define READ_BATCH   60	 /* keys in one read transaction */
 
@@ -217,7 +218,7 @@ int icm_volume_catch_up(struct icm_volume *vol)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
-	position = vol->position;
+	position = vol->resync_wanted ? 0 : vol->position;
 	pthread_mutex_unlock(&vol->lock);
 	return index <= position ? 0 : icm_feed_catch_up(vol);
 }
@@ -308,9 +309,10 @@ static void trim_feed(struct icm_volume *vol)
 	if (read_floor(vol, &floor, &floor_index) < 0 || all_records(vol, &v, &n) < 0)
 		return;
 	qsort(v, n, sizeof(*v), by_index);
-	if (n > FEED_MAX / 2) {
-		size_t old = n - FEED_MAX / 2;
-		int r = move_to_log(vol, v, old < FEED_MOVE ? old : FEED_MOVE, floor_index);
+	if (n > FEED_KEEP) {
+		size_t max = vol->be->facts.local ? FEED_MAX : FEED_MOVE;
+		size_t old = n - FEED_KEEP;
+		int r = move_to_log(vol, v, old < max ? old : max, floor_index);
 
 		if (r == 0)
 			drop_old_log(vol);
@@ -321,6 +323,17 @@ static void trim_feed(struct icm_volume *vol)
 }
 
 /* ---- the watch ---- */
+
+/* Own commits move the store's index as well, and are in the tree by themselves.
+ * Now and then it is worth a look all the same: the feed has to be trimmed. */
+static bool is_known(struct icm_volume *vol, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (vol->resync_wanted || index > vol->position)
+		return false;
+	return ++vol->own_wakes % (FEED_KEEP / 2) != 0;
+}
 
 static void *watch_thread(void *arg)
 {
@@ -342,7 +355,7 @@ static void *watch_thread(void *arg)
 			break;
 		if (r == -ETIMEDOUT)
 			continue;
-		if (r == 0) {
+		if (r == 0 && !is_known(vol, index)) {
 			pthread_mutex_lock(&vol->feed_lock);
 			r = catch_up(vol, &all);
 			if (r == 0 && all > FEED_MAX && !vol->read_only)
@@ -358,6 +371,7 @@ static void *watch_thread(void *arg)
 			continue;
 		}
 		since = index;
+		icm_volume_load_ignore(vol);
 		icm_backend_maintain(vol->be);
 	}
 	return NULL;

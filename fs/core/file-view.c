@@ -81,8 +81,6 @@ void icm_shared_free(struct icm_view *view)
 	*at = f->next;
 	if (f->frozen)
 		vol->n_frozen--;
-	if (!f->inode->views)
-		f->inode->locks = icm_lock_table_free(f->inode->locks);
 	icm_inode_unref(&vol->tree, f->inode);
 	pthread_mutex_unlock(&vol->lock);
 	icm_data_free(f->data);
@@ -258,7 +256,8 @@ int64_t icm_file_thaw_old(struct icm_volume *vol)
 			for (struct icm_file *f = inode->views; f; f = f->next) {
 				int64_t left = f->frozen_ns + FREEZE_NS - now;
 
-				if (!f->frozen || f->dirty || icm_file_is_pinned(f))
+				/* mapped pages of a writer may still come back */
+				if (!f->frozen || f->dirty || f->n_writers || icm_file_is_pinned(f))
 					continue;
 				if (left <= 0)
 					follow(vol, f, &news);

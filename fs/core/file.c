@@ -54,24 +54,28 @@ static int load(struct icm_volume *vol, struct icm_file *f)
 	return r == -ESTALE ? missing_contents(vol, f) : r;
 }
 
+/* Reads what is loaded; -EAGAIN when that isn't the view's version any more. */
 static ssize_t read_loaded(struct icm_volume *vol, struct icm_file *f, void *buf, size_t size,
 			   uint64_t off)
 {
-	uint64_t total;
-	bool plain;
+	struct icm_version v;
 
 	pthread_mutex_lock(&vol->lock);
-	total = f->version.size;
+	v = f->version;
 	if (f->frozen)
 		f->frozen_ns = icm_now_ns();
 	pthread_mutex_unlock(&vol->lock);
-	plain = !f->data_is_work && total <= ICM_PLAIN_MAX;
-	if (!plain)
+	if (f->data_is_work)
 		return icm_data_read(f->data, buf, size, off);
-	if (off >= total || !f->base)
+	if (off >= v.size)
 		return 0;
-	if (size > total - off)
-		size = (size_t)(total - off);
+	if (v.size > ICM_PLAIN_MAX)
+		return f->data && f->data_gen == v.gen ? icm_data_read(f->data, buf, size, off)
+						       : -EAGAIN;
+	if (!f->base || f->base_gen != v.gen || f->base->len != v.size)
+		return -EAGAIN;
+	if (size > v.size - off)
+		size = (size_t)(v.size - off);
 	memcpy(buf, f->base->bytes + off, size);
 	return (ssize_t)size;
 }
@@ -81,7 +85,7 @@ static bool is_lost(struct icm_volume *vol, struct icm_handle *h, int *ret_error
 	struct icm_file *f = icm_file_of(h->view);
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	*ret_error = icm_file_handle_of(h)->lost ? -EIO : f->conflict ? -ESTALE : 0;
+	*ret_error = icm_file_lock_is_lost(vol, h) ? -EIO : f->conflict ? -ESTALE : 0;
 	return *ret_error != 0;
 }
 
@@ -90,23 +94,24 @@ ssize_t icm_shared_read(struct icm_handle *h, const struct icm_call *call, void 
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = icm_file_of(h->view);
-	ssize_t n;
+	ssize_t n = -EAGAIN;
 	int r;
 
 	if (is_lost(vol, h, &r))
 		return r;
 	if (!lock_io(f, call))
 		return ICM_WOULD_WAIT;
-	if (icm_file_is_loaded(vol, f, (uint64_t)off, size))
-		n = 0;
-	else if (call->nowait && !vol->be->facts.local)
-		n = ICM_WOULD_WAIT;
-	else
-		n = load(vol, f);
-	if (n == 0)
-		n = read_loaded(vol, f, buf, size, (uint64_t)off);
+	for (int tries = 0; n == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++) {
+		if (icm_file_is_loaded(vol, f, (uint64_t)off, size))
+			r = 0;
+		else if (call->nowait && !vol->be->facts.local)
+			r = ICM_WOULD_WAIT;
+		else
+			r = load(vol, f);
+		n = r < 0 ? r : read_loaded(vol, f, buf, size, (uint64_t)off);
+	}
 	pthread_mutex_unlock(&f->io);
-	return n;
+	return n == -EAGAIN ? -EIO : n;
 }
 
 /* ---- changes of contents ---- */
@@ -217,11 +222,19 @@ int icm_shared_fallocate(struct icm_handle *h, const struct icm_call *call, int 
 	return r;
 }
 
+static uint64_t version_gen(struct icm_volume *vol, const struct icm_file *f)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return f->version.gen;
+}
+
 off_t icm_shared_lseek(struct icm_handle *h, const struct icm_call *call, off_t off, int whence)
 {
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = icm_file_of(h->view);
 	struct icm_data *d;
+	uint64_t gen;
 	off_t pos;
 	int r;
 
@@ -238,12 +251,13 @@ off_t icm_shared_lseek(struct icm_handle *h, const struct icm_call *call, off_t 
 		return ICM_WOULD_WAIT;
 	}
 	r = load(vol, f);
+	gen = version_gen(vol, f);
 	if (r < 0) {
 		pos = r;
-	} else if (f->data_is_work || (f->data && f->data_gen == f->version.gen)) {
+	} else if (f->data_is_work || (f->data && f->data_gen == gen)) {
 		pos = icm_data_seek(f->data, (uint64_t)off, whence);
 	} else {
-		d = f->base && f->base_gen == f->version.gen
+		d = f->base && f->base_gen == gen
 			    ? icm_data_from_bytes(vol->work_dir, f->base->bytes, f->base->len)
 			    : icm_data_new(vol->work_dir);
 		pos = icm_data_seek(d, (uint64_t)off, whence);
@@ -308,8 +322,7 @@ int icm_shared_fsync(struct icm_handle *h, const struct icm_call *call, bool dat
 	return icm_file_publish(vol, icm_file_of(h->view), call->pid);
 }
 
-/* A file that could not be published and that nobody has open any more. */
-static void give_up(struct icm_volume *vol, struct icm_file *f, int error)
+void icm_file_give_up(struct icm_volume *vol, struct icm_file *f, int error)
 {
 	ICM_AUTOFREE char *path = NULL;
 
@@ -360,7 +373,7 @@ void icm_shared_release(struct icm_handle *h)
 		pthread_mutex_unlock(&vol->lock);
 	}
 	if (last && dirty)
-		give_up(vol, f, r);
+		icm_file_give_up(vol, f, r);
 	if (last) {
 		struct icm_news news = { 0 };
 

@@ -18,7 +18,7 @@
 /* Claim, table and the end of the claim change together. */
 static pthread_mutex_t *claim_lock(struct icm_volume *vol, const struct icm_inode *inode)
 {
-	return &vol->claim_locks[inode->attr.ino % ICM_CLAIM_LOCKS];
+	return &vol->claim_locks[icm_hash_u64((uintptr_t)inode) % ICM_CLAIM_LOCKS];
 }
 
 /* ---- the claim ---- */
@@ -72,6 +72,14 @@ static int take_over(struct icm_volume *vol, const char *key, const char *lease,
 	return r;
 }
 
+static bool is_current_lease(struct icm_volume *vol, const char *lease)
+{
+	ICM_AUTOFREE char *now = NULL;
+	uint64_t index;
+
+	return icm_lease_guard(vol, &now, &index) == 0 && strcmp(now, lease) == 0;
+}
+
 /* Makes sure that this mount has the file's locks. */
 static int claim(struct icm_volume *vol, struct icm_inode *inode)
 {
@@ -96,6 +104,8 @@ static int claim(struct icm_volume *vol, struct icm_inode *inode)
 	}
 	if (r < 0)
 		return r == -ESTALE ? -ENOLCK : r;
+	if (!is_current_lease(vol, lease))
+		return -ENOLCK; /* it ended meanwhile, and the claim names it */
 	pthread_mutex_lock(&vol->lock);
 	inode->claim_index = index;
 	pthread_mutex_unlock(&vol->lock);
@@ -140,21 +150,53 @@ static bool has_claim(struct icm_volume *vol, struct icm_inode *inode)
 	return inode->claim_index != 0;
 }
 
-/* Everything that earlier holders committed is to be seen when the call returns. */
-static int see_latest(struct icm_volume *vol, struct icm_file *f)
+/* The handle reads the newest version from now on. Pages that a mapping has
+ * changed come back first, while the view still is at the version that they are
+ * based on. */
+static void see_latest(struct icm_volume *vol, struct icm_file *f)
 {
 	struct icm_news news = { 0 };
-	int r = icm_volume_catch_up(vol);
+	bool frozen;
 
-	if (r < 0)
-		return r;
+	pthread_mutex_lock(&vol->lock);
+	frozen = f->frozen;
+	pthread_mutex_unlock(&vol->lock);
+	if (frozen && vol->notify.inval_data) {
+		vol->notify.inval_data(vol->notify_data, &f->view);
+		vol->notify.drain(vol->notify_data, &f->view);
+	}
 	pthread_mutex_lock(&vol->lock);
 	icm_file_thaw(vol, f, &news);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
 	if (vol->notify.drain)
 		vol->notify.drain(vol->notify_data, &f->view);
-	return 0;
+}
+
+bool icm_file_lock_is_lost(struct icm_volume *vol, struct icm_handle *h)
+{
+	uint64_t epoch = icm_file_handle_of(h)->lock_epoch;
+
+	return epoch && epoch != vol->lock_epoch;
+}
+
+static bool handle_lost(struct icm_volume *vol, struct icm_handle *h)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return icm_file_lock_is_lost(vol, h);
+}
+
+/* Which lease a handle's locks hang on; a parked request counts as a lock. */
+static void note_epoch(struct icm_volume *vol, struct icm_handle *h,
+		       const struct icm_lock_request *req, int result)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (req->type != F_UNLCK && (result == 0 || result == -EINPROGRESS))
+		icm_file_handle_of(h)->lock_epoch = vol->lock_epoch;
+	else if (req->type == F_UNLCK && (req->flock || req->start == 0))
+		icm_file_handle_of(h)->lock_epoch = 0;
 }
 
 static bool is_unpublished(struct icm_volume *vol, struct icm_file *f)
@@ -181,22 +223,25 @@ static int lock_shared(struct icm_handle *h, const struct icm_call *call,
 		if (r < 0 && req->type != F_UNLCK)
 			return r;
 	}
-	if (icm_file_handle_of(h)->lost && req->type != F_UNLCK)
+	if (req->type != F_UNLCK && handle_lost(vol, h))
 		return -EIO;
 	pthread_mutex_lock(claim_lock(vol, f->inode));
 	if (req->type != F_UNLCK && !has_claim(vol, f->inode)) {
 		int c = claim(vol, f->inode);
 
 		if (c == 0)
-			c = see_latest(vol, f);
+			c = icm_volume_catch_up(vol);
 		if (c < 0)
 			r = c;
 	}
+	if (r == 0 && req->type != F_UNLCK)
+		see_latest(vol, f);
 	if (r == 0 || req->type == F_UNLCK) {
 		int l = icm_lock_table_set(table, h->serial, req, done, userdata, ret_wait);
 
 		if (r == 0)
 			r = l;
+		note_epoch(vol, h, req, l);
 	}
 	unclaim(vol, f->inode);
 	pthread_mutex_unlock(claim_lock(vol, f->inode));
@@ -358,6 +403,9 @@ void icm_locks_lost(struct icm_volume *vol)
 	size_t n;
 	struct icm_inode **v = locked_inodes(vol, &n);
 
+	pthread_mutex_lock(&vol->lock);
+	vol->lock_epoch++;
+	pthread_mutex_unlock(&vol->lock);
 	for (size_t i = 0; i < n; i++) {
 		pthread_mutex_lock(&vol->lock);
 		v[i]->claim_index = 0;

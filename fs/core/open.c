@@ -10,6 +10,8 @@
  * its version until the open that follows. */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/attr.h"
 #include "core/key.h"
@@ -25,10 +27,15 @@ pid_t icm_process_of(pid_t tid)
 {
 	char path[64], line[256];
 	ICM_AUTOFCLOSE FILE *f = NULL;
-	int tgid = 0;
+	int tgid = 0, fd;
 
 	if (tid <= 0)
 		return 0;
+	fd = (int)syscall(SYS_pidfd_open, tid, 0);
+	if (fd >= 0) { /* there are such descriptors for whole processes only */
+		close(fd);
+		return tid;
+	}
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
 	f = fopen(path, "re");
 	while (f && !tgid && fgets(line, sizeof(line), f))
@@ -84,8 +91,22 @@ static bool has_name(struct icm_volume *vol, struct icm_inode *inode)
 	return inode->names != NULL;
 }
 
+/* The whole tree is as the store is: cheaper to ask than one key, where asking
+ * costs no round trip. */
+static bool is_current(struct icm_volume *vol, const struct icm_ctx *ctx)
+{
+	uint64_t index, position;
+
+	if (icm_backend_index(vol->be, ctx, "feed/", &index) < 0)
+		return false;
+	pthread_mutex_lock(&vol->lock);
+	position = vol->resync_wanted ? 0 : vol->position;
+	pthread_mutex_unlock(&vol->lock);
+	return index <= position;
+}
+
 /* Close-to-open: what another mount closed before is seen here. */
-static int revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call)
+int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
@@ -97,6 +118,8 @@ static int revalidate(struct icm_volume *vol, struct icm_file *f, const struct i
 		return 0;
 	if (call->nowait && !vol->be->facts.local)
 		return ICM_WOULD_WAIT;
+	if (vol->be->facts.local && is_current(vol, &ctx))
+		return 0;
 	r = icm_backend_get(vol->be, &ctx, key, &e);
 	if (r == 0 && e.modify_index <= known)
 		return 0;
@@ -242,7 +265,7 @@ static int check_view(struct icm_volume *vol, struct icm_file *f, const struct i
 	pthread_mutex_lock(&vol->lock);
 	nameless = f->inode->names == NULL;
 	pthread_mutex_unlock(&vol->lock);
-	r = nameless ? -ESTALE : revalidate(vol, f, call);
+	r = nameless ? -ESTALE : icm_file_revalidate(vol, f, call);
 	if (r < 0 && r != -ESTALE)
 		return r;
 	pthread_mutex_lock(&vol->lock);
@@ -366,7 +389,7 @@ int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int
 	int r = check_kind(*view, flags);
 
 	if (r == 0)
-		r = revalidate(vol, f, call);
+		r = icm_file_revalidate(vol, f, call);
 	if (r == 0 && (flags & O_TRUNC))
 		r = drop_set_id(*view, call);
 	if (r < 0)

@@ -98,6 +98,12 @@ void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *pa
 		hist.record = *record;
 	value = icm_hist_encode(&hist, &len);
 	icm_part_set(p, icm_key_hist(path, index), value, len, 0);
+	/* what doesn't fit beside the new contents goes one round trip before; if that
+	 * fails, the transaction tells */
+	if (plain && vol->be->facts.max_txn_bytes &&
+	    plain->len > vol->be->facts.max_txn_bytes / 8 &&
+	    icm_put_blob(vol, &attr->hash, plain->bytes, plain->len) == 0)
+		return;
 	if (plain)
 		icm_part_set(p, icm_key_blob(&attr->hash), icm_xmemdup(plain->bytes, plain->len),
 			     plain->len, 0);

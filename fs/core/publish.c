@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/apply.h"
+#include "core/attr.h"
 #include "core/feed.h"
 #include "core/key.h"
 #include "util/clock.h"
@@ -195,6 +196,13 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 	if (f->base && f->base_gen == t->gen)
 		plain = icm_content_ref(f->base);
 	pthread_mutex_unlock(&f->io);
+	if (plain && !linked && !t->tree_index) {
+		r = icm_tree_key_index(vol, t->path, &t->tree_index);
+		if (r < 0) {
+			icm_content_unref(plain);
+			return r;
+		}
+	}
 	if (plain)
 		index = t->tree_index;
 	else if (t->attr.size <= ICM_PLAIN_MAX)
@@ -324,6 +332,29 @@ static void settle_working_copy(struct icm_file *f, struct icm_publication *p)
 		f->data = icm_data_free(f->data);
 }
 
+/* The view shows what it has published, whoever told the tree about it; if the
+ * tree knows a later version already, the view is an old one. */
+static void show_published(struct icm_volume *vol, struct icm_file *f,
+			   const struct icm_publication *p, const struct icm_attr *attr)
+{
+	const struct icm_attr *now = &f->inode->attr;
+
+	if (f->inode->names && now->size == p->size && now->has_hash &&
+	    memcmp(&now->hash, &p->hash, sizeof(p->hash)) == 0) {
+		f->version = icm_inode_version(f->inode);
+		return;
+	}
+	f->version = (struct icm_version){ .gen = ++vol->next_gen,
+					   .size = p->size,
+					   .holes = p->holes,
+					   .mtime = attr->mtime,
+					   .ctime = attr->ctime,
+					   .has_hash = true,
+					   .hash = p->hash };
+	if (f->inode->names && !f->frozen)
+		icm_file_freeze(vol, f);
+}
+
 static void published(struct icm_volume *vol, struct icm_file *f, struct icm_publication *p,
 		      struct icm_attr *attr, uint64_t index)
 {
@@ -334,11 +365,9 @@ static void published(struct icm_volume *vol, struct icm_file *f, struct icm_pub
 	pthread_mutex_lock(&vol->lock);
 	if (!inode->published && inode->names)
 		icm_apply_dir_time(inode->names->dir, p->ctime, index, &news);
-	if (attr->linked ? inode->index < index
-			 : inode->names && inode->names->attr_index < index) {
+	if (attr->linked ? inode->index < index : inode->names && inode->names->attr_index < index)
 		icm_apply_attr(vol, inode, attr, f, &news);
-		f->version = icm_inode_version(inode);
-	}
+	show_published(vol, f, p, attr);
 	if (attr->linked) {
 		inode->index = inode->index < index ? index : inode->index;
 	} else if (inode->names && inode->names->attr_index < index) {

@@ -365,6 +365,12 @@ static int take_places(struct icm_volume *vol, struct icm_rename *rn)
 	r = icm_place_take(vol, rn->from_dir, rn->from, &rn->a);
 	if (r == 0)
 		r = icm_place_take(vol, rn->to_dir, rn->to, &rn->b);
+	/* the kernel sees to that as well, but knows only its own names */
+	if (r == 0 && rn->a.exists && icm_inode_is_below(rn->to_dir, rn->a.inode))
+		r = -EINVAL;
+	if (r == 0 && (rn->flags & RENAME_EXCHANGE) && rn->b.exists &&
+	    icm_inode_is_below(rn->from_dir, rn->b.inode))
+		r = -EINVAL;
 	return r;
 }
 

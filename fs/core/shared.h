@@ -88,9 +88,9 @@ struct icm_file {
 
 struct icm_file_handle {
 	struct icm_handle h;
-	uint64_t changed; /* f->changes after its own last change */
-	pid_t opener;	  /* process that opened it */
-	bool lost;	  /* held locks when the lease was lost: -EIO */
+	uint64_t changed;    /* f->changes after its own last change */
+	pid_t opener;	     /* process that opened it */
+	uint64_t lock_epoch; /* of the volume when it took a lock; 0 = it has none */
 };
 
 struct icm_dir_item {
@@ -159,7 +159,10 @@ struct icm_volume {
 	struct icm_tree tree;
 	struct icm_grave graves[ICM_GRAVES]; /* ring */
 	size_t next_grave;
-	uint64_t position; /* everything in the feed up to here is in the tree */
+	uint64_t position;   /* everything in the feed up to here is in the tree */
+	uint64_t lock_epoch; /* counts leases whose locks were lost; from 1 */
+	uint64_t own_wakes;  /* of the watch thread, without anything new */
+	uint64_t ignore_gen; /* version of .icmfsignore that counts */
 	uint64_t meta_index;
 	struct icm_again agains[ICM_AGAINS]; /* ring */
 	size_t next_again;
@@ -196,6 +199,9 @@ static inline struct icm_file_handle *icm_file_handle_of(struct icm_handle *h)
 struct icm_ctx icm_volume_ctx(struct icm_volume *vol);
 /* Records a failure that no program was told, for status and the log. */
 void icm_volume_note_error(struct icm_volume *vol, const char *path, const char *text);
+
+/* Patterns of the tree's .icmfsignore, if they have changed. */
+void icm_volume_load_ignore(struct icm_volume *vol);
 
 /* ---- file-view.c: finding and making views; versions of views ---- */
 
@@ -276,6 +282,8 @@ void icm_file_lock_release(struct icm_volume *vol, struct icm_file *f, struct ic
 /* FLUSH: the record locks of that owner. */
 void icm_file_lock_flush(struct icm_volume *vol, struct icm_file *f, uint64_t owner);
 bool icm_file_lock_has_owner(struct icm_volume *vol, struct icm_file *f, uint64_t owner);
+/* The handle held a lock when the lease was lost; volume->lock held. */
+bool icm_file_lock_is_lost(struct icm_volume *vol, struct icm_handle *h);
 /* The lease was lost: all locks of this mount are gone. */
 void icm_locks_lost(struct icm_volume *vol);
 

@@ -159,6 +159,7 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 	vol->timeout_ms = config->timeout_ms ? config->timeout_ms : 30000;
 	vol->ttl_ms = config->ttl_ms ? config->ttl_ms : 10000;
 	vol->reachable = true;
+	vol->lock_epoch = 1;
 	pthread_mutex_init(&vol->lock, NULL);
 	pthread_cond_init(&vol->told, NULL);
 	pthread_mutex_init(&vol->feed_lock, NULL);
@@ -173,6 +174,8 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 }
 
 /* ---- start ---- */
+
+#define ICM_IGNORE_NAME ".icmfsignore"
 
 static int fail(char **ret_error, int r, const char *what)
 {
@@ -238,6 +241,7 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	make_lock_file(vol);
 	vol->control = icm_control_root(vol);
 	r = start_scratch(vol, ret_error);
+	icm_volume_load_ignore(vol);
 	if (r == 0)
 		r = icm_feed_start(vol);
 	if (r < 0) {
@@ -246,6 +250,34 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	}
 	vol->started = true;
 	return 0;
+}
+
+void icm_volume_load_ignore(struct icm_volume *vol)
+{
+	struct icm_content *c = NULL;
+	struct icm_attr attr = { 0 };
+	struct icm_name *name;
+	uint64_t gen = 0, index;
+	int r = 0;
+
+	if (!vol->scratch)
+		return;
+	pthread_mutex_lock(&vol->lock);
+	name = icm_tree_find(&vol->tree, vol->tree.root, ICM_IGNORE_NAME);
+	if (name && name->inode->published && S_ISREG(name->inode->attr.mode)) {
+		gen = name->inode->gen;
+		attr = name->inode->attr;
+	}
+	pthread_mutex_unlock(&vol->lock);
+	if (gen == vol->ignore_gen || attr.size > ICM_PLAIN_MAX)
+		return;
+	if (gen && attr.size)
+		r = icm_load_plain(vol, ICM_IGNORE_NAME, &attr.hash, attr.size, &c, &index);
+	if (r < 0)
+		return; /* it changes in this moment: the next record tells */
+	icm_scratch_set_ignore(vol->scratch, c ? c->bytes : NULL, c ? c->len : 0);
+	icm_content_unref(c);
+	vol->ignore_gen = gen;
 }
 
 /* Publishes what programs left open: a daemon that is told to end. */
