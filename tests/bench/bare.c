@@ -3,20 +3,24 @@
  *
  *   bare copy STORE COPY       a copy of a store that may be in use
  *   bare learn STORE           the rows of its last transaction: key, flags, size
- *   bare run STORE ROWS NAME NEW START COUNT
- *                              writes such rows COUNT times, durably, and prints
- *                              the nanoseconds of each, after 10 more that warm
- *                              up (numbers up to START + COUNT + 10). NAME in the keys becomes
- *                              NEW and a number, from START on; blobs, versions
- *                              and feed records get keys of their own.
+ *   bare serve STORE           reads lines "ROWS NAME NEW START COUNT FILE" from
+ *                              standard input: writes such rows COUNT times,
+ *                              durably, and the nanoseconds of each into FILE, and
+ *                              answers with a line. NAME in the keys becomes NEW
+ *                              and a number, from START on; blobs, versions and
+ *                              feed records get keys of their own.
  *
  * Same schema (the store's own), same settings, same statements as
- * backends/sqlite. Nothing is checked, nobody is told, no hash is computed. */
+ * backends/sqlite, but SQLite's own checkpoints, every 1,000 pages in a commit.
+ * Nothing is checked, nobody is told, no hash is computed. */
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#define MAX_ROWS 64
+#define KEY_SIZE 700
 
 struct row {
 	char key[600];
@@ -24,10 +28,7 @@ struct row {
 	int size;
 };
 
-/* Transactions that only warm up: a daemon's caches are warm. */
-#define WARM_UP 10
-
-static struct row rows[64];
+static struct row rows[MAX_ROWS];
 static size_t n_rows;
 static sqlite3 *db;
 
@@ -139,9 +140,9 @@ static void read_rows(const char *path)
 
 	if (!f)
 		fail(path);
-	while (n_rows < sizeof(rows) / sizeof(*rows) &&
-	       fscanf(f, "%599[^\t]\t%lld\t%d\n", rows[n_rows].key, &rows[n_rows].flags,
-		      &rows[n_rows].size) == 3)
+	n_rows = 0;
+	while (n_rows < MAX_ROWS && fscanf(f, "%599[^\t]\t%lld\t%d\n", rows[n_rows].key,
+					   &rows[n_rows].flags, &rows[n_rows].size) == 3)
 		n_rows++;
 	fclose(f);
 }
@@ -166,44 +167,88 @@ static void make_key(char *key, size_t size, const struct row *row, const char *
 		snprintf(key, size, "%.599s", row->key);
 }
 
-static void run(const char *name, const char *new_name, unsigned start, unsigned count)
+static struct {
+	sqlite3_stmt *begin, *set, *bump, *commit;
+} st;
+
+static void prepare_all(void)
 {
-	sqlite3_stmt *begin = prepare("BEGIN IMMEDIATE"), *commit = prepare("COMMIT"),
-		     *bump = prepare("UPDATE state SET idx = ?1"),
-		     *set = prepare("INSERT INTO kv (key, flags, created, modified, value)"
-				    " VALUES (?1, ?2, ?3, ?3, ?4) ON CONFLICT (key) DO UPDATE"
-				    " SET flags = excluded.flags, modified = excluded.modified,"
-				    " value = excluded.value"
-				    " WHERE flags <> excluded.flags OR value <> excluded.value");
-	unsigned char *values[64];
-	char keys[64][700];
-	long long index = store_index(), from;
+	st.begin = prepare("BEGIN IMMEDIATE");
+	st.set = prepare("INSERT INTO kv (key, flags, created, modified, value)"
+			 " VALUES (?1, ?2, ?3, ?3, ?4) ON CONFLICT (key) DO UPDATE"
+			 " SET flags = excluded.flags, modified = excluded.modified,"
+			 " value = excluded.value"
+			 " WHERE flags <> excluded.flags OR value <> excluded.value");
+	st.bump = prepare("UPDATE state SET idx = ?1");
+	st.commit = prepare("COMMIT");
+}
+
+/* One transaction; returns how long it took. */
+static long long commit_rows(char (*keys)[KEY_SIZE], unsigned char *const *values, long long index)
+{
+	long long from = now_ns();
+
+	step(st.begin);
+	for (size_t r = 0; r < n_rows; r++) {
+		sqlite3_bind_text(st.set, 1, keys[r], -1, SQLITE_STATIC);
+		sqlite3_bind_int64(st.set, 2, rows[r].flags);
+		sqlite3_bind_int64(st.set, 3, index);
+		sqlite3_bind_blob(st.set, 4, values[r], rows[r].size, SQLITE_STATIC);
+		step(st.set);
+	}
+	sqlite3_bind_int64(st.bump, 1, index);
+	step(st.bump);
+	step(st.commit);
+	return now_ns() - from;
+}
+
+static void run(const char *name, const char *new_name, unsigned start, unsigned count, FILE *out)
+{
+	static char keys[MAX_ROWS][KEY_SIZE];
+	unsigned char *values[MAX_ROWS];
+	long long index = store_index();
 
 	for (size_t r = 0; r < n_rows; r++)
 		values[r] = malloc((size_t)rows[r].size + 8);
-	for (unsigned i = 0; i < count + WARM_UP; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		index++;
 		for (size_t r = 0; r < n_rows; r++) {
 			random_bytes(values[r], (size_t)rows[r].size + 8);
 			make_key(keys[r], sizeof(keys[r]), &rows[r], name, new_name, start + i,
 				 index);
 		}
-		from = now_ns();
-		step(begin);
-		for (size_t r = 0; r < n_rows; r++) {
-			sqlite3_bind_text(set, 1, keys[r], -1, SQLITE_STATIC);
-			sqlite3_bind_int64(set, 2, rows[r].flags);
-			sqlite3_bind_int64(set, 3, index);
-			sqlite3_bind_blob(set, 4, values[r], rows[r].size, SQLITE_STATIC);
-			step(set);
-		}
-		sqlite3_bind_int64(bump, 1, index);
-		step(bump);
-		step(commit);
-		if (i >= WARM_UP)
-			printf("%lld\n", now_ns() - from);
+		fprintf(out, "%lld\n", commit_rows(keys, values, index));
 	}
-	sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	for (size_t r = 0; r < n_rows; r++)
+		free(values[r]);
+}
+
+/* In one process, as a daemon: what it has in its caches stays there. */
+static void serve(const char *path)
+{
+	char line[4096], file[1024], name[64], new_name[64], out[1024];
+	unsigned start, count;
+
+	open_db(path, &db);
+	/* as backends/sqlite, but for wal_autocheckpoint */
+	exec("PRAGMA synchronous = FULL; PRAGMA cache_size = -2048;"
+	     "PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY");
+	prepare_all();
+	while (fgets(line, sizeof(line), stdin) && strcmp(line, "quit\n")) {
+		FILE *f;
+
+		if (sscanf(line, "%1023s %63s %63s %u %u %1023s", file, name, new_name, &start,
+			   &count, out) != 6)
+			fail("what is asked for");
+		read_rows(file);
+		f = fopen(out, "w");
+		if (!f)
+			fail(out);
+		run(name, new_name, start, count, f);
+		fclose(f);
+		puts("done");
+		fflush(stdout);
+	}
 }
 
 int main(int argc, char **argv)
@@ -213,19 +258,10 @@ int main(int argc, char **argv)
 		copy(argv[2], argv[3]);
 	} else if (argc == 3 && !strcmp(argv[1], "learn")) {
 		learn(argv[2]);
-	} else if (argc == 8 && !strcmp(argv[1], "run")) {
-		open_db(argv[2], &db);
-		/* as backends/sqlite; the WAL is copied when nobody looks at the clock */
-		exec("PRAGMA synchronous = FULL; PRAGMA cache_size = -2048;"
-		     "PRAGMA journal_size_limit = 8388608; PRAGMA wal_autocheckpoint = 0;"
-		     "PRAGMA temp_store = MEMORY");
-		read_rows(argv[3]);
-		if (!n_rows)
-			fail(argv[3]);
-		run(argv[4], argv[5], (unsigned)strtoul(argv[6], NULL, 10),
-		    (unsigned)strtoul(argv[7], NULL, 10));
+	} else if (argc == 3 && !strcmp(argv[1], "serve")) {
+		serve(argv[2]);
 	} else {
-		fputs("usage: bare copy|learn|run …\n", stderr);
+		fputs("usage: bare copy|learn|serve STORE …\n", stderr);
 		return 2;
 	}
 	return 0;
