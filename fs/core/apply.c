@@ -93,7 +93,8 @@ void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_
 }
 
 struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir, const char *text,
-				  const struct icm_attr *attr, struct icm_news *news)
+				  const struct icm_attr *attr, uint64_t index,
+				  struct icm_news *news)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
 	struct icm_inode *inode;
@@ -106,6 +107,9 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 		icm_apply_attr(vol, name->inode, attr, NULL, news);
 		return name;
 	}
+	inode = icm_tree_inode(&vol->tree, attr->ino);
+	if (inode && inode->names && !attr->linked && inode->names->attr_index > index)
+		return NULL; /* told by a look-up, before the feed */
 	if (name)
 		icm_apply_remove(vol, name, news);
 	inode = icm_tree_inode(&vol->tree, attr->ino);
@@ -190,7 +194,7 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 	if (name && icm_inode_is_dir(name->inode) && name->inode->attr.ino == c->attr.ino)
 		apply_own_attr(vol, name->inode, c, index, news);
 	else
-		name = icm_apply_upsert(vol, dir, base, &c->attr, news);
+		name = icm_apply_upsert(vol, dir, base, &c->attr, index, news);
 	if (name && c->attr.linked) {
 		name->inode->index = index;
 	} else if (name) {

@@ -13,9 +13,11 @@ bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec,
 /* The parts that own commits use as well; volume->lock held. */
 
 /* A name with these attributes (copied) exists since `index`. For a linked file
- * the attributes are the inode's. NULL when the name is broken or unpublished here. */
+ * the attributes are the inode's. NULL when the name is unpublished here, or the
+ * object is known to have gone to another name since. */
 struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-				  const struct icm_attr *attr, struct icm_news *news);
+				  const struct icm_attr *attr, uint64_t index,
+				  struct icm_news *news);
 /* Takes a name away: views stay as long as somebody has them. */
 void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_news *news);
 /* New attributes (copied) of an inode; contents changed if the hash did. */

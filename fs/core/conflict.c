@@ -101,7 +101,7 @@ static int create_copy(struct icm_volume *vol, struct icm_file *f, struct icm_pu
 	icm_log_warning("a file was changed by another mount as well; ours is saved as '%s'", path);
 	icm_volume_note_error(vol, path, "saved here because another mount changed the file too");
 	pthread_mutex_lock(&vol->lock);
-	made = icm_apply_upsert(vol, dir, name, &attr, &news);
+	made = icm_apply_upsert(vol, dir, name, &attr, part.index, &news);
 	if (made)
 		made->attr_index = made->tree_index = part.index;
 	icm_apply_dir_time(dir, p->ctime, part.index, &news);

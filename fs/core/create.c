@@ -194,7 +194,7 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 		icm_feed_own_commit(vol, part.index);
 		made = icm_grave_has(vol, p.path, part.index)
 			       ? NULL
-			       : icm_apply_upsert(vol, dir, name, &attr, &news);
+			       : icm_apply_upsert(vol, dir, name, &attr, part.index, &news);
 		if (made)
 			made->attr_index = made->tree_index = part.index;
 		icm_apply_dir_time(dir, now, part.index, &news);

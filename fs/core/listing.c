@@ -152,7 +152,7 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 			icm_attr_broken(&attr, path);
 		attr.linked = item && !item->broken;
 	}
-	name = icm_apply_upsert(vol, dir, base, &attr, news);
+	name = icm_apply_upsert(vol, dir, base, &attr, e->modify_index, news);
 	if (!name)
 		return;
 	name->seen = true;

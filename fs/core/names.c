@@ -99,7 +99,7 @@ struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir
 	if (name && name->attr_index >= there->attr_index &&
 	    (!there->attr.linked || name->inode->index >= there->inode_index))
 		return name;
-	name = icm_apply_upsert(vol, dir, text, &there->attr, news);
+	name = icm_apply_upsert(vol, dir, text, &there->attr, there->attr_index, news);
 	if (!name)
 		return NULL;
 	if (name->attr_index != there->attr_index) {

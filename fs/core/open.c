@@ -259,19 +259,16 @@ static struct icm_file *newest(struct icm_volume *vol, struct icm_file *f)
 static int check_view(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
 		      bool last)
 {
-	bool nameless, newer;
-	int r;
+	int r = icm_file_revalidate(vol, f, call);
+	bool old;
 
-	pthread_mutex_lock(&vol->lock);
-	nameless = f->inode->names == NULL;
-	pthread_mutex_unlock(&vol->lock);
-	r = nameless ? -ESTALE : icm_file_revalidate(vol, f, call);
 	if (r < 0 && r != -ESTALE)
 		return r;
+	/* after the store was asked: what the feed has brought meanwhile counts */
 	pthread_mutex_lock(&vol->lock);
-	newer = f->conflict || (f->frozen && f->inode->names);
+	old = f->conflict || f->frozen || !f->inode->names;
 	pthread_mutex_unlock(&vol->lock);
-	if (r == 0 && !newer)
+	if (r == 0 && !old)
 		return vol->notify.drain ? settle(vol, f, call, last) : 0;
 	return last ? -ESTALE : send_again(vol, call, NULL);
 }
