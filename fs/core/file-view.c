@@ -8,7 +8,7 @@
 
 /* How long a reader of an old version may go on reading it undisturbed before
  * its view follows to the newest one. */
-#define FREEZE_NS (5 * ICM_NS_PER_S)
+#define FREEZE_NS (3 * ICM_NS_PER_S)
 
 /* ---- contents ---- */
 
@@ -254,10 +254,12 @@ int64_t icm_file_thaw_old(struct icm_volume *vol)
 			struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 			for (struct icm_file *f = inode->views; f; f = f->next) {
-				int64_t left = f->frozen_ns + FREEZE_NS - now;
+				int64_t since =
+					f->pinned_ns > f->frozen_ns ? f->pinned_ns : f->frozen_ns;
+				int64_t left = since + FREEZE_NS - now;
 
 				/* mapped pages of a writer may still come back */
-				if (!f->frozen || f->dirty || f->n_writers || icm_file_is_pinned(f))
+				if (!f->frozen || f->dirty || f->n_writers)
 					continue;
 				if (left <= 0)
 					follow(vol, f, &news);

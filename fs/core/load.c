@@ -62,6 +62,10 @@ int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sh
 	size_t len;
 	int r = path ? load_live(vol, path, hash, &e) : -ESTALE;
 
+	if (r == 0 && e.flags != ICM_FLAGS_PLAIN) {
+		icm_log_err("'%s' has flags that no plain file has", path);
+		return -EIO;
+	}
 	if (r == 0) {
 		*ret_index = e.modify_index;
 		*ret = icm_content_new(e.value, e.len);

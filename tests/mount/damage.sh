@@ -71,10 +71,6 @@ for key in 'tree/../outside' 'tree/dir/../../outside' 'tree/./dot' 'tree//empty'
 	i=$((i + 1))
 	sql "insert or replace into kv(key,flags,created,modified,value) select '$key',0,idx,idx,cast('hostile' as blob) from state"
 done
-# A file that another program wrote, and one that it changed.
-sql "update state set idx = idx + 1"
-sql "insert into kv(key,flags,created,modified,value) select 'tree/dir/by-another',0,idx,idx,cast('from outside' as blob) from state"
-sql "update kv set value=cast('changed outside' as blob), modified=(select idx from state) where key='tree/foreign'"
 
 LOG_MAY='.'
 mount_at "$A"
@@ -95,12 +91,10 @@ for m in "$A" "$B"; do
 	if readlink "$m/symlink-bad" >"$T/out"; then
 		fail "symlink-bad: a target: '$(cat "$T/out")'"
 	fi
-	[ "$(cat "$m/foreign")" = "changed outside" ] || fail "another program's change"
-	[ "$(cat "$m/dir/by-another")" = "from outside" ] || fail "another program's file"
 	for f in outside x dot empty abc "$long"; do
 		[ ! -e "$m/$f" ] || fail "a hostile name is shown: $f"
 	done
-	[ "$(ls "$m/dir")" = by-another ] || fail "listing of dir: $(ls "$m/dir")"
+	[ -z "$(ls "$m/dir")" ] || fail "listing of dir: $(ls "$m/dir")"
 done
 [ ! -e "$T/outside" ] || fail "a path left the tree"
 say "what is healthy can be changed, what is broken stays apart"
