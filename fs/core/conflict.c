@@ -113,16 +113,29 @@ static int create_copy(struct icm_volume *vol, struct icm_file *f, struct icm_pu
 
 /* This view's bytes are elsewhere now: its handles get ESTALE, new openers
  * another view. */
-static void give_up_view(struct icm_volume *vol, struct icm_file *f)
+static void give_up_view(struct icm_volume *vol, struct icm_file *f, struct icm_append_to *append)
 {
 	struct icm_news news = { 0 };
+	bool all = false;
+	size_t len;
+	void *bytes;
 
 	pthread_mutex_lock(&f->io);
+	/* other handles may have appended since the publication was made */
+	if (append && append->to && icm_data_is_plain(f->data) &&
+	    icm_data_bytes(f->data, &bytes, &len) == 0) {
+		icm_content_unref(append->tail);
+		append->tail = icm_content_new(bytes, len);
+		free(bytes);
+		all = true;
+	}
 	f->data = icm_data_free(f->data);
 	f->data_is_work = false;
 	pthread_mutex_lock(&vol->lock);
 	f->dirty = f->written = f->times_set = false;
 	f->conflict = true;
+	if (all)
+		f->published_changes = f->changes;
 	for (struct icm_name *name = f->inode->names; name; name = name->alias)
 		icm_news_name(&news, name->dir, name->text);
 	pthread_mutex_unlock(&vol->lock);
@@ -148,7 +161,7 @@ static int save_copy(struct icm_volume *vol, struct icm_file *f, struct icm_publ
 	pthread_mutex_unlock(&vol->lock);
 	if (r < 0)
 		return r == -ESTALE ? -EIO : r;
-	give_up_view(vol, f);
+	give_up_view(vol, f, NULL);
 	return -ESTALE;
 }
 
@@ -231,7 +244,7 @@ static int resolve_unpublished(struct icm_volume *vol, struct icm_file *f,
 	icm_news_tell(vol, &news);
 	if (!same && !append->to && p->size)
 		return save_copy(vol, f, p);
-	give_up_view(vol, f);
+	give_up_view(vol, f, append);
 	return 0;
 }
 

@@ -301,8 +301,10 @@ int icm_shared_flush(struct icm_handle *h, const struct icm_call *call, uint64_t
 	bool writes = (h->flags & O_ACCMODE) != O_RDONLY;
 	int r = 0;
 
-	if (writes && is_lost(vol, h, &r))
+	if (writes && is_lost(vol, h, &r) &&
+	    (r != -ESTALE || icm_file_publish(vol, f, call->pid) < 0))
 		return r;
+	r = 0;
 	if (wants_publication(vol, f) &&
 	    (icm_file_lock_has_owner(vol, f, lock_owner) ||
 	     (writes && is_openers_flush(icm_file_handle_of(h), call))))

@@ -316,7 +316,7 @@ static void settle_working_copy(struct icm_file *f, struct icm_publication *p)
 	f->dirty = f->written = more;
 	f->published_changes = p->changes;
 	f->times_set = f->times_set && more;
-	f->append_only = false;
+	f->append_only = more && f->append_only;
 	f->base_size = p->size;
 	f->pages_gen = f->version.gen;
 	if (p->content) {
@@ -390,6 +390,14 @@ static void discard(struct icm_volume *vol, struct icm_file *f)
 	pthread_mutex_unlock(&vol->lock);
 }
 
+/* A conflict took the view's bytes elsewhere: were they all that was written? */
+static int given_up(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return f->conflict && f->changes != f->published_changes ? -ESTALE : 0;
+}
+
 static bool is_dirty(struct icm_volume *vol, struct icm_file *f)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
@@ -428,8 +436,8 @@ int icm_file_publish(struct icm_volume *vol, struct icm_file *f, pid_t pid)
 	for (int tries = 0; r == -ESTALE && tries < ICM_CONFLICT_TRIES; tries++) {
 		__attribute__((cleanup(icm_publication_clear))) struct icm_publication p = { 0 };
 
-		r = 0;
-		if (!is_dirty(vol, f))
+		r = given_up(vol, f);
+		if (r < 0 || !is_dirty(vol, f))
 			break;
 		p.pid = pid;
 		r = icm_publication_make(vol, f, &p);
