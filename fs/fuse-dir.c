@@ -159,6 +159,7 @@ static void look_up_entry(struct icm_req *r, struct plus_entry *p)
 	if (is_dots(p->name) || icm_fs_lookup_cached(r->view, p->name, &view, &st))
 		return;
 	icm_entry_fill(r->front, r->node, p->name, view, &st, &p->e);
+	icm_entry_doubt(r->front, r->seen, &p->e);
 }
 
 static void reply_plus(struct icm_req *r, struct plus_listing *l)

@@ -29,6 +29,7 @@ static void reply_create(struct icm_req *r, struct icm_view *view, const struct 
 	}
 	set_result(&r->fi, res, false);
 	icm_entry_fill(r->front, r->node, r->name, view, st, &e);
+	icm_entry_doubt(r->front, r->seen, &e);
 	sent = fuse_reply_create(r->req, &e, &r->fi);
 	icm_req_answered(r);
 	if (sent) {

@@ -92,6 +92,16 @@ void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_
 	icm_inode_unref(&vol->tree, inode);
 }
 
+/* A directory was renamed, by this mount too, and a look-up tells before the
+ * rename itself has reached the tree. In a listing both names would be there. */
+static bool moved_dir(struct icm_volume *vol, struct icm_inode *inode, struct icm_inode *to,
+		      const struct icm_attr *attr)
+{
+	return icm_inode_is_dir(inode) && S_ISDIR(attr->mode) && inode->published &&
+	       inode->names->dir && !icm_inode_is_below(to, inode) &&
+	       !(vol->listing && inode->names->seen);
+}
+
 struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir, const char *text,
 				  const struct icm_attr *attr, uint64_t index,
 				  struct icm_news *news)
@@ -116,6 +126,13 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 	if (inode && inode->names && !attr->linked) {
 		/* it had another name, which went by a change that is not here yet,
 		 * unless two files claim one number */
+		if (moved_dir(vol, inode, dir, attr)) {
+			name = icm_tree_move(&vol->tree, inode->names, dir, text);
+			icm_tree_set_indexes_below(inode, index);
+			icm_apply_attr(vol, inode, attr, NULL, news);
+			icm_news_name(news, dir, text);
+			return name;
+		}
 		if (icm_inode_is_dir(inode) || !inode->published ||
 		    (inode->attr.mode & S_IFMT) != (attr->mode & S_IFMT)) {
 			ICM_AUTOFREE char *path = icm_inode_path(inode);
@@ -183,7 +200,7 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 		return true;
 	}
 	if (!dir)
-		return icm_grave_has(vol, c->path, index);
+		return false; /* removed since, or moved with what is in it */
 	name = icm_tree_find(&vol->tree, dir, base);
 	if (name && is_newer(name, index))
 		return true;

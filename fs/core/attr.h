@@ -26,8 +26,8 @@ bool icm_file_is_pinned(const struct icm_file *f);
  * volume->lock held. */
 void icm_file_freeze(struct icm_volume *vol, struct icm_file *f);
 /* Opens what a look-up found, in the answer that tells the kernel of it. *view may
- * become another one. -ESTALE: look up again. */
-int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags,
+ * become another one. -ESTALE: look up again; not for what this call has `made`. */
+int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags, bool made,
 			struct stat *ret_st, struct icm_open_result *ret);
 
 #endif

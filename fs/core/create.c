@@ -167,6 +167,8 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 	struct timespec now = icm_wall_time();
 	struct icm_news news = { 0 };
 	struct icm_file *left = NULL;
+	ICM_AUTOFREE char *now_dir = NULL;
+	ICM_AUTOFREE char *now_path = NULL;
 	struct icm_name *made;
 	size_t len;
 	char *json;
@@ -192,7 +194,10 @@ static int create_once(struct icm_volume *vol, struct icm_inode *dir, const char
 	if (r == 0) {
 		pthread_mutex_lock(&vol->lock);
 		icm_feed_own_commit(vol, part.index);
-		made = icm_grave_has(vol, p.path, part.index)
+		/* the directory may have moved meanwhile, and the name with it */
+		now_dir = icm_inode_path(dir);
+		now_path = now_dir ? icm_path_join(now_dir, name) : NULL;
+		made = !now_path || icm_grave_has(vol, now_path, part.index)
 			       ? NULL
 			       : icm_apply_upsert(vol, dir, name, &attr, part.index, &news);
 		if (made)
@@ -361,14 +366,14 @@ static int create_unpublished(struct icm_view *dir_view, const char *name, const
 }
 
 /* Opens what the caller holds a look-up of; gives the look-up back on failure. */
-static int open_found(struct icm_view **view, const struct icm_call *call, int flags,
+static int open_found(struct icm_view **view, const struct icm_call *call, int flags, bool made,
 		      struct stat *ret_st, struct icm_open_result *ret)
 {
 	const struct icm_view_ops *ops = (*view)->ops;
 	int r = -EISDIR;
 
 	if (ops == &icm_shared_view_ops)
-		r = icm_file_open_found(view, call, flags, ret_st, ret);
+		r = icm_file_open_found(view, call, flags, made, ret_st, ret);
 	else if (ops->open)
 		r = ops->open(*view, call, flags, ret);
 	if (r < 0)
@@ -387,7 +392,7 @@ static int open_existing(struct icm_view *dir, const struct icm_call *call, cons
 		r = icm_shared_lookup(dir, call, name, ret_view, ret_st);
 		if (r < 0)
 			return r;
-		r = open_found(ret_view, call, flags, ret_st, ret);
+		r = open_found(ret_view, call, flags, false, ret_st, ret);
 	}
 	return r;
 }
@@ -415,5 +420,5 @@ int icm_shared_create(struct icm_view *dir, const struct icm_call *call, const c
 	if (r < 0)
 		return r;
 	/* what was just made is empty */
-	return open_found(ret_view, call, flags & ~O_TRUNC, ret_st, ret);
+	return open_found(ret_view, call, flags & ~O_TRUNC, true, ret_st, ret);
 }

@@ -298,6 +298,7 @@ static int place_listing(struct icm_volume *vol, const struct icm_entries *list,
 	index_inodes(list, 1, &inodes);
 	pthread_mutex_lock(&vol->lock);
 	place_root(vol, &list->v[at]);
+	vol->listing = true;
 	set_seen(vol->tree.root, false);
 	for (size_t i = 0; i < list->n; i++)
 		if (list->v[i].op == 0)
@@ -305,6 +306,7 @@ static int place_listing(struct icm_volume *vol, const struct icm_entries *list,
 	remove_unseen(vol, vol->tree.root, index, &news);
 	if (index > vol->position)
 		vol->position = index;
+	vol->listing = false;
 	vol->resync_wanted = false;
 	pthread_mutex_unlock(&vol->lock);
 	free_inodes(&inodes);

@@ -378,21 +378,21 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 }
 
 /* open(2) with O_CREAT of a name that turns out to exist: look-up and open in one. */
-int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags,
+int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags, bool made,
 			struct stat *ret_st, struct icm_open_result *ret)
 {
 	struct icm_volume *vol = (*view)->vol;
 	struct icm_file *f = icm_file_of(*view), *left = NULL;
 	int r = check_kind(*view, flags);
 
-	if (r == 0)
+	if (r == 0 && !made)
 		r = icm_file_revalidate(vol, f, call);
 	if (r == 0 && (flags & O_TRUNC))
 		r = drop_set_id(*view, call);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
-	if (f->frozen || f->conflict) {
+	if (!made && (f->frozen || f->conflict)) {
 		pthread_mutex_unlock(&vol->lock);
 		return -ESTALE;
 	}

@@ -164,6 +164,7 @@ struct icm_volume {
 	uint64_t own_wakes;  /* of the watch thread, without anything new */
 	uint64_t ignore_gen; /* version of .icmfsignore that counts */
 	uint64_t meta_index;
+	bool listing;			     /* a whole listing is being placed */
 	struct icm_again agains[ICM_AGAINS]; /* ring */
 	size_t next_again;
 	bool resync_wanted; /* the tree may differ from the store: list anew */

@@ -7,7 +7,7 @@
 two_mounts
 args=()
 is_plain && args=(--plain)
-"$(prog races)" "${args[@]}" "$A" "$B" "${ICMFS_TEST_ROUNDS:-100}"
+"$(prog races)" "${args[@]}" "$A" "$B" "${ICMFS_TEST_ROUNDS:-50}"
 umount_at "$A"
 umount_at "$B"
 check_store
