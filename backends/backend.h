@@ -52,6 +52,7 @@ struct icm_ctx {
 	int64_t deadline_ns;	   /* CLOCK_MONOTONIC; 0 = none */
 	bool consistent;	   /* reads see every write acknowledged before the call */
 	const atomic_bool *cancel; /* may be NULL; looked at when icm_backend_wake() is called */
+	bool others; /* of a watch: changes made through this very instance may be told late */
 };
 
 /* One key as read. */

@@ -4,11 +4,14 @@
  * way at a time on a local store (it has one writer anyway), two elsewhere. */
 #include "core/commit.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/feed.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -101,18 +104,17 @@ static void take_batch(struct icm_volume *vol, struct icm_commits *c, struct bat
 /* The name of the program that a thread belongs to. */
 static char *program_of(pid_t pid)
 {
-	ICM_AUTOFREE char *path = NULL;
-	ICM_AUTOFCLOSE FILE *f = NULL;
-	char comm[64];
+	ICM_AUTOCLOSE int fd = -1;
+	char path[32], comm[64];
+	ssize_t n;
 
 	if (pid <= 0)
 		return icm_xstrdup("");
-	path = icm_asprintf("/proc/%d/comm", (int)pid);
-	f = fopen(path, "re");
-	if (!f || !fgets(comm, sizeof(comm), f))
-		return icm_xstrdup("");
-	comm[strcspn(comm, "\n")] = '\0';
-	return icm_xstrdup(comm);
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, comm, sizeof(comm));
+	/* the kernel ends it with a newline */
+	return n > 0 ? icm_xstrndup(comm, (size_t)n - 1) : icm_xstrdup("");
 }
 
 static char *feed_value(struct icm_volume *vol, const struct batch *b, const char *id,
@@ -415,6 +417,7 @@ int icm_commit(struct icm_volume *vol, struct icm_part *part)
 		c->active++;
 		pthread_mutex_unlock(&c->lock);
 		run_batch(vol, &b);
+		icm_upkeep_commit(vol);
 		pthread_mutex_lock(&c->lock);
 		c->active--;
 		for (size_t i = 0; i < n; i++)

@@ -11,14 +11,11 @@
 #include "core/commit.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
 
-#define FEED_MAX     256 /* records in the feed before the oldest move to the log */
-#define FEED_KEEP    64	 /* stay then */
-#define FEED_MOVE    58	 /* at most so many in one transaction of a store with Consul's limits */
-#define LOG_SEGMENTS 256 /* kept */
-#define READ_BATCH   60	 /* keys in one read transaction */
+#define READ_BATCH 60 /* keys in one read transaction */
 
 struct record {
 	struct icm_feed_record rec;
@@ -44,7 +41,7 @@ static void free_records(struct record *v, size_t n)
 	free(v);
 }
 
-static int read_floor(struct icm_volume *vol, uint64_t *ret_floor, uint64_t *ret_index)
+int icm_feed_floor(struct icm_volume *vol, uint64_t *ret_floor, uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
@@ -164,7 +161,7 @@ static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 	if (n)
 		r = read_records(vol, keys, n, records);
 	if (r == 0)
-		r = read_floor(vol, &floor, &floor_index);
+		r = icm_feed_floor(vol, &floor, &floor_index);
 	pthread_mutex_lock(&vol->lock);
 	position = vol->position;
 	again = vol->resync_wanted;
@@ -230,109 +227,14 @@ void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 		vol->position = index;
 }
 
-/* ---- moving old records to the log ---- */
-
-static int all_records(struct icm_volume *vol, struct record **ret, size_t *ret_n)
-{
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOENTRIES struct icm_entries list = { 0 };
-	uint64_t index;
-	int r = icm_backend_list(vol->be, &ctx, "feed/", false, &list, &index);
-
-	if (r < 0)
-		return r;
-	*ret = icm_xcalloc(list.n, sizeof(**ret));
-	for (size_t i = 0; i < list.n; i++) {
-		struct record *rec = &(*ret)[i];
-
-		rec->key = ICM_STEAL(&list.v[i].key);
-		rec->index = list.v[i].modify_index;
-		rec->valid = icm_feed_record_decode(list.v[i].value, list.v[i].len, &rec->rec) == 0;
-	}
-	*ret_n = list.n;
-	return 0;
-}
-
-/* One transaction: the oldest records of `v` (sorted) out of the feed, into a segment. */
-static int move_to_log(struct icm_volume *vol, struct record *v, size_t n, uint64_t floor_index)
-{
-	struct icm_log_segment seg = { 0 };
-	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
-	struct icm_feed_record *records = icm_xcalloc(n, sizeof(*records));
-	uint64_t *indexes = icm_xcalloc(n, sizeof(*indexes));
-	uint64_t last = v[n - 1].index;
-	char *floor = icm_asprintf("%" PRIu64, last);
-	char *value;
-	size_t len;
-
-	for (size_t i = 0; i < n; i++) {
-		icm_part_delete(&part, icm_xstrdup(v[i].key));
-		if (!v[i].valid)
-			continue; /* damaged: nothing to keep */
-		records[seg.n] = v[i].rec;
-		indexes[seg.n++] = v[i].index;
-	}
-	seg.records = records;
-	seg.indexes = indexes;
-	value = icm_log_segment_encode(&seg, &len);
-	free(records);
-	free(indexes);
-	icm_part_cas(&part, icm_xstrdup(ICM_KEY_FLOOR), floor_index, floor, strlen(floor), 0);
-	icm_part_set(&part, icm_asprintf("log/%020" PRIu64, last), value, len, 0);
-	if (!icm_part_fits(vol, &part) && n > 1)
-		return move_to_log(vol, v, n / 2, floor_index);
-	return icm_commit_quiet(vol, &part);
-}
-
-static void drop_old_log(struct icm_volume *vol)
-{
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOENTRIES struct icm_entries list = { 0 };
-	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
-	uint64_t index;
-
-	if (icm_backend_list(vol->be, &ctx, "log/", true, &list, &index) < 0)
-		return;
-	for (size_t i = 0; i + LOG_SEGMENTS < list.n && i < FEED_MOVE; i++)
-		icm_part_delete(&part, icm_xstrdup(list.v[i].key));
-	if (part.n_ops && icm_commit_quiet(vol, &part) < 0)
-		icm_log_debug("old log segments stay for now");
-}
-
-/* Any mount does it; another one that is faster makes ours fail, which is fine. */
-static void trim_feed(struct icm_volume *vol)
-{
-	struct record *v = NULL;
-	size_t n = 0;
-	uint64_t floor, floor_index;
-
-	if (read_floor(vol, &floor, &floor_index) < 0 || all_records(vol, &v, &n) < 0)
-		return;
-	qsort(v, n, sizeof(*v), by_index);
-	if (n > FEED_KEEP) {
-		size_t max = vol->be->facts.local ? FEED_MAX : FEED_MOVE;
-		size_t old = n - FEED_KEEP;
-		int r = move_to_log(vol, v, old < max ? old : max, floor_index);
-
-		if (r == 0)
-			drop_old_log(vol);
-		else
-			icm_log_debug("feed not trimmed: %s", strerror(-r));
-	}
-	free_records(v, n);
-}
-
 /* ---- the watch ---- */
 
-/* Own commits move the store's index as well, and are in the tree by themselves.
- * Now and then it is worth a look all the same: the feed has to be trimmed. */
+/* Own commits move the store's index as well, and are in the tree by themselves. */
 static bool is_known(struct icm_volume *vol, uint64_t index)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	if (vol->resync_wanted || index > vol->position)
-		return false;
-	return ++vol->own_wakes % (FEED_KEEP / 2) != 0;
+	return !vol->resync_wanted && index <= vol->position;
 }
 
 static void *watch_thread(void *arg)
@@ -346,6 +248,7 @@ static void *watch_thread(void *arg)
 	while (!atomic_load(&vol->stopping)) {
 		int64_t due = icm_file_thaw_old(vol);
 		struct icm_ctx ctx = { .cancel = &vol->stopping,
+				       .others = true,
 				       .deadline_ns = due ? icm_now_ns() + due : 0 };
 		uint64_t index = since;
 		size_t all = 0;
@@ -358,9 +261,9 @@ static void *watch_thread(void *arg)
 		if (r == 0 && !is_known(vol, index)) {
 			pthread_mutex_lock(&vol->feed_lock);
 			r = catch_up(vol, &all);
-			if (r == 0 && all > FEED_MAX && !vol->read_only)
-				trim_feed(vol);
 			pthread_mutex_unlock(&vol->feed_lock);
+			if (r == 0)
+				icm_upkeep_feed_size(vol, all);
 		}
 		set_reachable(vol, r == 0);
 		if (r < 0) {
@@ -372,7 +275,6 @@ static void *watch_thread(void *arg)
 		}
 		since = index;
 		icm_volume_load_ignore(vol);
-		icm_backend_maintain(vol->be);
 	}
 	return NULL;
 }

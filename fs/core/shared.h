@@ -129,6 +129,7 @@ struct icm_again {
 
 struct icm_commits;	 /* commit.c */
 struct icm_lease_keeper; /* lease.c */
+struct icm_upkeep;	 /* upkeep.c */
 
 struct icm_error_note {
 	struct timespec time;
@@ -161,7 +162,6 @@ struct icm_volume {
 	size_t next_grave;
 	uint64_t position;   /* everything in the feed up to here is in the tree */
 	uint64_t lock_epoch; /* counts leases whose locks were lost; from 1 */
-	uint64_t own_wakes;  /* of the watch thread, without anything new */
 	uint64_t ignore_gen; /* version of .icmfsignore that counts */
 	uint64_t meta_index;
 	bool listing;			     /* a whole listing is being placed */
@@ -178,6 +178,7 @@ struct icm_volume {
 	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS]; /* by inode number (lock-claim.c) */
 	struct icm_commits *commits;		      /* owned */
 	struct icm_lease_keeper *lease;		      /* owned */
+	struct icm_upkeep *upkeep;		      /* owned; NULL read-only and before start */
 	pthread_t watcher;
 	bool started;
 	atomic_bool stopping;

@@ -10,6 +10,7 @@
 #include "core/introspect.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -243,8 +244,11 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	r = start_scratch(vol, ret_error);
 	icm_volume_load_ignore(vol);
 	if (r == 0)
+		r = icm_upkeep_start(vol);
+	if (r == 0)
 		r = icm_feed_start(vol);
 	if (r < 0) {
+		icm_upkeep_stop(vol);
 		icm_lease_stop(vol);
 		return fail(ret_error, r, "the watch can't be started");
 	}
@@ -315,6 +319,7 @@ void icm_volume_stop(struct icm_volume *vol)
 	vol->started = false;
 	publish_all(vol);
 	icm_feed_stop(vol);
+	icm_upkeep_stop(vol);
 	if (!vol->read_only)
 		icm_lease_stop(vol);
 }
