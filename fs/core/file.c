@@ -14,8 +14,7 @@
 
 /* ---- read ---- */
 
-/* Takes the content lock; false: it would wait and may not. */
-static bool lock_io(struct icm_file *f, const struct icm_call *call)
+bool icm_file_lock_io(struct icm_file *f, const struct icm_call *call)
 {
 	if (call->nowait)
 		return pthread_mutex_trylock(&f->io) == 0;
@@ -99,7 +98,7 @@ ssize_t icm_shared_read(struct icm_handle *h, const struct icm_call *call, void 
 
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	for (int tries = 0; n == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++) {
 		if (icm_file_is_loaded(vol, f, (uint64_t)off, size))
@@ -168,7 +167,7 @@ ssize_t icm_shared_write(struct icm_handle *h, const struct icm_call *call, cons
 
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	if (call->nowait && !vol->be->facts.local && !f->data_is_work) {
 		pthread_mutex_unlock(&f->io);
@@ -208,7 +207,7 @@ int icm_shared_fallocate(struct icm_handle *h, const struct icm_call *call, int 
 		return -EINVAL;
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	if (call->nowait && !vol->be->facts.local && !f->data_is_work)
 		r = ICM_WOULD_WAIT;
@@ -244,7 +243,7 @@ off_t icm_shared_lseek(struct icm_handle *h, const struct icm_call *call, off_t 
 		return -ENXIO;
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	if (call->nowait && !vol->be->facts.local) {
 		pthread_mutex_unlock(&f->io);

@@ -217,10 +217,13 @@ static int lock_shared(struct icm_handle *h, const struct icm_call *call,
 
 	if (vol->read_only && req->type != F_UNLCK)
 		return -ENOLCK;
-	/* an unlock publishes first; so does the first lock of a new file */
-	if (req->type == F_UNLCK || is_unpublished(vol, f)) {
+	/* What was written under a lock is stored before the lock is released or weakened, and if
+	 * it can't be, the lock stays (bytes that went to a conflict copy are stored). The first
+	 * lock of a new file publishes it. */
+	if (req->type == F_UNLCK || is_unpublished(vol, f) ||
+	    icm_lock_table_downgrades(table, h->serial, req)) {
 		r = icm_file_publish(vol, f, call->pid);
-		if (r < 0 && req->type != F_UNLCK)
+		if (r < 0 && (r != -ESTALE || req->type != F_UNLCK))
 			return r;
 	}
 	if (req->type != F_UNLCK && handle_lost(vol, h))

@@ -268,6 +268,11 @@ int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_in
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
 		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;
 
+/* ---- file.c ---- */
+
+/* Takes the content lock `io`; false: it would wait and the call may not. */
+bool icm_file_lock_io(struct icm_file *f, const struct icm_call *call);
+
 /* ---- publish.c ---- */
 
 /* Publishes what the view has to publish; 0 when there is nothing. -ESTALE: a

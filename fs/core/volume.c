@@ -486,7 +486,8 @@ int icm_fs_statfs(struct icm_volume *vol, const struct icm_call *call, struct st
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	struct icm_usage usage = { 0 };
 
-	(void)call;
+	if (call->nowait && !vol->be->facts.local)
+		return ICM_WOULD_WAIT;
 	icm_backend_usage(vol->be, &ctx, &usage); /* zeroes where it can't tell */
 	*ret = (struct statvfs){ .f_bsize = 4096, .f_frsize = 4096, .f_namemax = ICM_NAME_MAX };
 	ret->f_blocks = usage.total_bytes / 4096;
