@@ -141,6 +141,8 @@ struct icm_error_note {
 struct icm_volume {
 	struct icm_backend *be;					      /* owned; set by open */
 	char *mountpoint, *work_dir, *scratch_dir, *scratch_patterns; /* owned; constant */
+	char *unsaved_dir;	     /* owned; constant; may be NULL */
+	uint64_t unsaved_max;	     /* bytes in it */
 	char *host, *user, *boot_id; /* owned; constant; for records */
 	uid_t uid;
 	gid_t gid;

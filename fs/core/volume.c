@@ -4,12 +4,14 @@
 #include <pwd.h>
 #include <string.h>
 
+#include "core/attr.h"
 #include "core/commit.h"
 #include "core/control.h"
 #include "core/feed.h"
 #include "core/introspect.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/unsaved.h"
 #include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -133,6 +135,8 @@ static char *work_dir(const char *configured)
 	return icm_xstrdup(tmp && *tmp == '/' ? tmp : "/var/tmp");
 }
 
+#define UNSAVED_MAX ((uint64_t)1 << 30)
+
 int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **ret,
 		    char **ret_error)
 {
@@ -148,6 +152,8 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 	vol->mountpoint = dup_or_null(config->mountpoint);
 	vol->scratch_dir = dup_or_null(config->scratch_dir);
 	vol->scratch_patterns = dup_or_null(config->scratch_patterns);
+	vol->unsaved_dir = dup_or_null(config->unsaved_dir);
+	vol->unsaved_max = config->unsaved_max ? config->unsaved_max : UNSAVED_MAX;
 	vol->work_dir = work_dir(config->work_dir);
 	vol->host = host_name();
 	vol->user = user_name(config->uid);
@@ -224,6 +230,8 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	r = icm_feed_open_deployment(vol, vol->create, ret_error);
 	if (r < 0)
 		return r;
+	if (vol->unsaved_dir)
+		icm_unsaved_sweep(vol->unsaved_dir);
 	if (!vol->read_only) {
 		r = icm_lease_start(vol);
 		if (r < 0)
@@ -284,9 +292,12 @@ void icm_volume_load_ignore(struct icm_volume *vol)
 	vol->ignore_gen = gen;
 }
 
-/* Publishes what programs left open: a daemon that is told to end. */
+/* Publishes what programs left open: a daemon that is told to end. A store that
+ * is away is waited for once, not for each file. */
 static void publish_all(struct icm_volume *vol)
 {
+	int r = 0;
+
 	for (;;) {
 		struct icm_file *dirty = NULL;
 
@@ -302,12 +313,10 @@ static void publish_all(struct icm_volume *vol)
 		pthread_mutex_unlock(&vol->lock);
 		if (!dirty)
 			return;
-		if (icm_file_publish(vol, dirty, 0) < 0) {
-			pthread_mutex_lock(&vol->lock);
-			dirty->dirty = false; /* it is logged; not again */
-			pthread_mutex_unlock(&vol->lock);
-			icm_log_err("a file that was open could not be published at the end");
-		}
+		if (r != -ETIMEDOUT)
+			r = icm_file_publish(vol, dirty, 0);
+		if (r < 0)
+			icm_file_give_up(vol, dirty, r);
 		icm_fs_forget(&dirty->view, 1);
 	}
 }
@@ -375,6 +384,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	pthread_mutex_destroy(&vol->lock);
 	free(vol->mountpoint);
 	free(vol->work_dir);
+	free(vol->unsaved_dir);
 	free(vol->scratch_dir);
 	free(vol->scratch_patterns);
 	free(vol->host);
@@ -466,6 +476,7 @@ void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret
 	ret->stale = !vol->reachable;
 	ret->index = vol->position;
 	ret->files = count_files(vol);
+	ret->unsaved_dir = vol->unsaved_dir;
 	unsaved_locked(vol, &ret->unsaved_files, &ret->unsaved_bytes);
 	ret->uid = vol->tree.root->attr.uid;
 	ret->gid = vol->tree.root->attr.gid;
