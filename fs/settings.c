@@ -88,6 +88,11 @@ static const struct option options[] = {
 	/* FUSE has no relative times of access; the rest is for mount(8), systemd and fstab. */
 	{ "default_permissions", KIND_IGNORED, NULL, "always on" },
 	{ "relatime", KIND_IGNORED },
+	/* mount -o remount takes them from /proc/mounts; the kernel's own */
+	{ "user_id", KIND_IGNORED },
+	{ "group_id", KIND_IGNORED },
+	{ "max_read", KIND_IGNORED },
+	{ "blksize", KIND_IGNORED },
 	{ "norelatime", KIND_IGNORED },
 	{ "strictatime", KIND_IGNORED },
 	{ "nostrictatime", KIND_IGNORED },
