@@ -35,6 +35,8 @@ test   attr               getfattr, setfattr
 test   acl                getfacl: access lists are refused
 test   bindfs             what speed is compared with
 test   inotify-tools      watchers see remote changes
+test   strace             records what a power cut would leave on the disk
+test   perl-base          programs of a few lines in tests
 test   procps             pgrep, ps: nothing is left behind
 END
 }
