@@ -197,7 +197,8 @@ struct icm_backend_ops {
 	int (*get)(struct icm_backend *be, const struct icm_ctx *ctx, const char *key,
 		   struct icm_entry *ret_entry);
 	/* All keys that start with `prefix`, in byte order, as one consistent
-	 * view, and the view's index (>= every modify index in it). */
+	 * view, and the view's index (>= every modify index in it). With
+	 * keys_only, flags and indexes are 0 where the store doesn't tell them. */
 	int (*list)(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
 		    bool keys_only, struct icm_entries *ret_entries, uint64_t *ret_index);
 	/* An index that has grown whenever anything under `prefix` was changed

@@ -359,8 +359,11 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		}
 		if (r == -ESTALE)
 			r = after_refusal(vol, b, &a);
-		else if (r == 0)
+		else if (r == 0) {
+			if (!b->quiet)
+				icm_feed_note(vol, a.id, a.result.index);
 			finish_all(b, 0, a.result.index);
+		}
 		icm_txn_result_clear(&a.result);
 		if (r == -EHOSTUNREACH && icm_now_ns() < b->deadline_ns) {
 			pause_before_retry(tries++);

@@ -116,6 +116,13 @@ struct icm_grave {
 };
 #define ICM_GRAVES 256
 
+/* A transaction of icmfs, by this mount or another, that this mount knows of. */
+struct icm_known_txn {
+	char id[ICM_ID_HEX + 1];
+	uint64_t index;
+};
+#define ICM_KNOWN_TXNS 256
+
 #define ICM_CLAIM_LOCKS 16
 
 /* A thread whose open was answered ESTALE: the kernel looks up and opens again. */
@@ -162,6 +169,8 @@ struct icm_volume {
 	struct icm_tree tree;
 	struct icm_grave graves[ICM_GRAVES]; /* ring */
 	size_t next_grave;
+	struct icm_known_txn known[ICM_KNOWN_TXNS]; /* ring */
+	size_t next_known;
 	uint64_t position;   /* everything in the feed up to here is in the tree */
 	uint64_t lock_epoch; /* counts leases whose locks were lost; from 1 */
 	uint64_t ignore_gen; /* version of .icmfsignore that counts */
@@ -177,6 +186,7 @@ struct icm_volume {
 	bool reachable;
 
 	pthread_mutex_t feed_lock;
+	struct icm_entries feed_seen; /* keys of the feed that need no more reading; feed_lock */
 	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS]; /* by inode number (lock-claim.c) */
 	struct icm_commits *commits;		      /* owned */
 	struct icm_lease_keeper *lease;		      /* owned */

@@ -371,6 +371,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	icm_lease_keeper_free(vol->lease);
 	icm_commits_free(vol->commits);
 	icm_backend_close(vol->be);
+	icm_entries_clear(&vol->feed_seen);
 	for (size_t i = 0; i < ICM_GRAVES; i++)
 		free(vol->graves[i].path);
 	for (size_t i = 0; i < ICM_ERROR_NOTES; i++) {
