@@ -153,6 +153,28 @@ struct attempt {
 	struct icm_txn_result result;
 };
 
+static void finish_part(struct batch *b, size_t i, int result, uint64_t index)
+{
+	b->parts[i]->result = result;
+	b->parts[i]->index = index;
+	memmove(b->parts + i, b->parts + i + 1, (b->n_parts - i - 1) * sizeof(b->parts[0]));
+	b->n_parts--;
+}
+
+/* What was made under locks of a former lease isn't sent under this one: others
+ * may have had the locks meanwhile. After the guard was taken: see replace_lease. */
+static void drop_lost(struct icm_volume *vol, struct batch *b)
+{
+	uint64_t epoch;
+
+	pthread_mutex_lock(&vol->lock);
+	epoch = vol->lock_epoch;
+	pthread_mutex_unlock(&vol->lock);
+	for (size_t i = b->n_parts; i-- > 0;)
+		if (b->parts[i]->lock_epoch && b->parts[i]->lock_epoch != epoch)
+			finish_part(b, i, -EIO, 0);
+}
+
 static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
@@ -166,6 +188,9 @@ static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
 	r = icm_lease_guard(vol, &lease_key, &a->lease_index);
 	if (r < 0)
 		return r;
+	drop_lost(vol, b);
+	if (!b->n_parts)
+		return 0;
 	for (size_t i = 0; i < b->n_parts; i++)
 		n += b->parts[i]->n_ops;
 	ops = icm_xcalloc(n + N_GUARD + N_FEED, sizeof(*ops));
@@ -282,14 +307,6 @@ static int recheck_meta(struct icm_volume *vol)
 	return 0;
 }
 
-static void finish_part(struct batch *b, size_t i, int result, uint64_t index)
-{
-	b->parts[i]->result = result;
-	b->parts[i]->index = index;
-	memmove(b->parts + i, b->parts + i + 1, (b->n_parts - i - 1) * sizeof(b->parts[0]));
-	b->n_parts--;
-}
-
 static void finish_all(struct batch *b, int result, uint64_t index)
 {
 	while (b->n_parts)
@@ -352,6 +369,8 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		struct attempt a = { .id = "" };
 		int r = send(vol, b, &a);
 
+		if (!b->n_parts)
+			return; /* nothing was left to send */
 		if (r == -ETIMEDOUT) {
 			r = settle(vol, b, &a);
 			if (r == -ENOENT)

@@ -55,7 +55,7 @@ struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode)
 	struct icm_file *f;
 
 	for (f = inode->views; f; f = f->next)
-		if (!f->frozen && !f->conflict && icm_view_tryref(&f->view))
+		if (!f->frozen && !icm_file_is_given_up(f) && icm_view_tryref(&f->view))
 			return f;
 	f = icm_xcalloc(1, sizeof(*f));
 	icm_view_init(&f->view, &icm_shared_view_ops, vol, inode->attr.ino, inode->attr.mode);

@@ -85,7 +85,7 @@ static bool is_lost(struct icm_volume *vol, struct icm_handle *h, int *ret_error
 	struct icm_file *f = icm_file_of(h->view);
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	*ret_error = icm_file_lock_is_lost(vol, h) ? -EIO : f->conflict ? -ESTALE : 0;
+	*ret_error = f->lost || icm_file_lock_is_lost(vol, h) ? -EIO : f->conflict ? -ESTALE : 0;
 	return *ret_error != 0;
 }
 

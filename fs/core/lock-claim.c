@@ -401,6 +401,16 @@ static void unref_inodes(struct icm_volume *vol, struct icm_inode **v, size_t n)
 	free(v);
 }
 
+/* What was written under the locks isn't published any more: new openers get the
+ * version that is stored. */
+static void give_up_dirty_locked(struct icm_inode *inode, struct icm_news *news)
+{
+	for (struct icm_file *f = inode->views; f; f = f->next)
+		f->lost = f->lost || f->dirty;
+	for (struct icm_name *name = inode->names; name; name = name->alias)
+		icm_news_name(news, name->dir, name->text);
+}
+
 void icm_locks_lost(struct icm_volume *vol)
 {
 	size_t n;
@@ -410,9 +420,14 @@ void icm_locks_lost(struct icm_volume *vol)
 	vol->lock_epoch++;
 	pthread_mutex_unlock(&vol->lock);
 	for (size_t i = 0; i < n; i++) {
+		struct icm_news news = { 0 };
+
 		pthread_mutex_lock(&vol->lock);
+		if (v[i]->claim_index)
+			give_up_dirty_locked(v[i], &news);
 		v[i]->claim_index = 0;
 		pthread_mutex_unlock(&vol->lock);
+		icm_news_tell(vol, &news);
 		icm_lock_table_revoke(v[i]->locks, -EIO);
 	}
 	unref_inodes(vol, v, n);

@@ -69,6 +69,7 @@ struct icm_file {
 	bool written;	     /* … and a flush should publish it */
 	bool append_only;    /* all changes since the base were O_APPEND writes */
 	bool conflict;	     /* a conflict copy took the bytes: handles get -ESTALE */
+	bool lost;	     /* was dirty when its locks were lost: handles get -EIO */
 	uint64_t base_size;  /* size of the base when it became dirty */
 	uint64_t dirty_size; /* size and holes while dirty, for stat without `io` */
 	uint64_t dirty_holes;
@@ -201,6 +202,11 @@ extern const struct icm_view_ops icm_shared_view_ops;
 static inline struct icm_file *icm_file_of(struct icm_view *view)
 {
 	return ICM_CONTAINER(view, struct icm_file, view);
+}
+/* Its handles go on failing, new openers get another view; volume->lock held. */
+static inline bool icm_file_is_given_up(const struct icm_file *f)
+{
+	return f->conflict || f->lost;
 }
 static inline struct icm_file_handle *icm_file_handle_of(struct icm_handle *h)
 {
