@@ -65,7 +65,7 @@ static inline int walk(struct icm_volume *vol, const char *path, struct icm_view
 
 static inline int stat_path(struct icm_volume *vol, const char *path, struct stat *st)
 {
-	struct icm_view *view;
+	struct icm_view *view = NULL;
 	int r = walk(vol, path, &view, st);
 
 	if (r == 0)
@@ -102,8 +102,8 @@ static inline void close_path(struct icm_view *view, struct icm_handle *h)
 /* Replaces a file's contents (`flags`: O_TRUNC, O_APPEND, …); what the close said. */
 static inline int save(struct icm_volume *vol, const char *path, int flags, const char *text)
 {
-	struct icm_view *view;
-	struct icm_handle *h;
+	struct icm_view *view = NULL;
+	struct icm_handle *h = NULL;
 	struct stat st;
 	int r = open_path(vol, path, O_WRONLY | O_CREAT | flags, &view, &h);
 	ssize_t n;
@@ -123,8 +123,8 @@ static inline char *contents_of(struct icm_volume *vol, const char *path, int *r
 {
 	size_t max = 2 << 20;
 	char *text = icm_xcalloc(1, max);
-	struct icm_view *view;
-	struct icm_handle *h;
+	struct icm_view *view = NULL;
+	struct icm_handle *h = NULL;
 	ssize_t n;
 	int r = open_path(vol, path, O_RDONLY, &view, &h);
 

@@ -64,7 +64,7 @@ struct locked {
 
 static struct locked write_locked(struct icm_volume *vol, const char *path, const char *text)
 {
-	struct locked l;
+	struct locked l = { 0 };
 
 	cr_assert_eq(open_path(vol, path, O_RDWR, &l.view, &l.h), 0);
 	cr_assert_eq(lock(l.h, F_WRLCK), 0);
@@ -76,9 +76,9 @@ Test(lease, nothing_is_published_under_a_lost_lock)
 {
 	struct icm_volume *a = mount_store(store), *b = mount_store(store);
 	ICM_AUTOFREE char *key = lease_key(a);
-	struct icm_view *view;
-	struct icm_handle *h;
-	struct locked l;
+	struct icm_view *view = NULL;
+	struct icm_handle *h = NULL;
+	struct locked l = { 0 };
 	int r;
 
 	cr_assert_eq(save(a, "file", O_TRUNC, "first"), 0);
@@ -112,7 +112,7 @@ Test(lease, the_own_clock_ends_locks_while_the_store_is_away)
 		.url = store, .create = true, .ttl_ms = 10000, .timeout_ms = 20000 });
 	ICM_AUTOFREE char *key = lease_key(a);
 	ICM_AUTOFREE char *now = NULL;
-	struct locked l;
+	struct locked l = { 0 };
 
 	cr_assert_eq(save(a, "file", O_TRUNC, "first"), 0);
 	l = write_locked(a, "file", "by A!");
