@@ -50,13 +50,22 @@ struct icm_version icm_inode_version(const struct icm_inode *inode)
 				     .hash = inode->attr.hash };
 }
 
+/* New openers may get it. */
+static bool is_newest(const struct icm_file *f)
+{
+	return !f->frozen && !icm_file_is_given_up(f);
+}
+
 struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode)
 {
-	struct icm_file *f;
+	struct icm_file *f = inode->named;
 
+	/* the same as before, as long as it will do: others may have thawed meanwhile */
+	if (f && is_newest(f) && icm_view_tryref(&f->view))
+		return f;
 	for (f = inode->views; f; f = f->next)
-		if (!f->frozen && !icm_file_is_given_up(f) && icm_view_tryref(&f->view))
-			return f;
+		if (is_newest(f) && icm_view_tryref(&f->view))
+			return inode->named = f;
 	f = icm_xcalloc(1, sizeof(*f));
 	icm_view_init(&f->view, &icm_shared_view_ops, vol, inode->attr.ino, inode->attr.mode);
 	f->inode = icm_inode_ref(inode);
@@ -65,6 +74,7 @@ struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode)
 	f->version = icm_inode_version(inode);
 	f->next = inode->views;
 	inode->views = f;
+	inode->named = f;
 	return f;
 }
 
@@ -79,6 +89,8 @@ void icm_shared_free(struct icm_view *view)
 	while (*at != f)
 		at = &(*at)->next;
 	*at = f->next;
+	if (f->inode->named == f)
+		f->inode->named = NULL;
 	if (f->frozen)
 		vol->n_frozen--;
 	icm_inode_unref(&vol->tree, f->inode);

@@ -162,7 +162,7 @@ static int send_again(struct icm_volume *vol, const struct icm_call *call, struc
 
 bool icm_file_is_pinned(const struct icm_file *f)
 {
-	return f->pinned_ns && f->pinned_ns > icm_now_ns() - AGAIN_NS;
+	return f->n_pins && f->pinned_ns > icm_now_ns() - AGAIN_NS;
 }
 
 /* The kernel gets its attributes from the answer that is being made; volume->lock
@@ -178,6 +178,8 @@ static struct icm_file *pin(struct icm_volume *vol, struct icm_file *f, bool dra
 		f = icm_file_get(vol, f->inode);
 	}
 	f->unsettled = false;
+	/* opens that never came don't count any more */
+	f->n_pins = icm_file_is_pinned(f) ? f->n_pins + 1 : 1;
 	f->pinned_ns = icm_now_ns();
 	return f;
 }
@@ -292,7 +294,8 @@ static int drop_set_id(struct icm_view *view, const struct icm_call *call)
 	return icm_shared_setattr(view, call, NULL, ICM_SET_MODE, &st, &st);
 }
 
-static int open_view(struct icm_view *view, const struct icm_call *call, int flags,
+/* `pinned`: for this open, which keeps the version by itself from here on. */
+static int open_view(struct icm_view *view, const struct icm_call *call, int flags, bool pinned,
 		     struct icm_open_result *ret)
 {
 	struct icm_volume *vol = view->vol;
@@ -307,6 +310,8 @@ static int open_view(struct icm_view *view, const struct icm_call *call, int fla
 	f->pages_gen = f->version.gen;
 	f->n_handles++;
 	f->n_writers += writes;
+	if (pinned && f->n_pins)
+		f->n_pins--;
 	pthread_mutex_unlock(&vol->lock);
 	icm_handle_init(&h->h, view, flags);
 	h->opener = writes ? icm_process_of(call->pid) : 0;
@@ -334,7 +339,7 @@ static int open_past_cache(struct icm_file *f, const struct icm_call *call, int 
 	pthread_mutex_lock(&vol->lock);
 	pages = g->pages_gen;
 	pthread_mutex_unlock(&vol->lock);
-	r = open_view(&g->view, call, flags, ret);
+	r = open_view(&g->view, call, flags, false, ret);
 	if (r == 0) {
 		ret->direct = true;
 		ret->keep_cache = false;
@@ -374,7 +379,7 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 		r = drop_set_id(view, call);
 	if (r == -ESTALE && second)
 		return open_past_cache(f, call, flags, ret);
-	return r < 0 ? r : open_view(view, call, flags, ret);
+	return r < 0 ? r : open_view(view, call, flags, pinned, ret);
 }
 
 /* open(2) with O_CREAT of a name that turns out to exist: look-up and open in one. */
@@ -402,5 +407,5 @@ int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int
 	if (left)
 		icm_fs_forget(&left->view, 1);
 	*view = &f->view;
-	return open_view(*view, call, flags, ret);
+	return open_view(*view, call, flags, true, ret);
 }

@@ -56,11 +56,12 @@ struct icm_file {
 	pthread_mutex_t io;
 
 	/* under volume->lock */
-	bool unsettled;	   /* the kernel may hold pages or the size of an older version */
-	int64_t pinned_ns; /* somebody has looked it up and is about to open it since then */
-	unsigned untold;   /* news of newer versions that are not yet with the front */
-	bool frozen;	   /* stays at `version` although a newer one exists */
-	int64_t frozen_ns; /* when it was frozen, or last read since */
+	bool unsettled;		    /* the kernel may hold pages or the size of an older version */
+	unsigned n_pins;	    /* look-ups for opens that are about to come … */
+	int64_t pinned_ns;	    /* … the last of them */
+	unsigned untold;	    /* news of newer versions that are not yet with the front */
+	bool frozen;		    /* stays at `version` although a newer one exists */
+	int64_t frozen_ns;	    /* when it was frozen, or last read since */
 	struct icm_version version; /* contents that this view shows when it isn't dirty */
 	uint64_t pages_gen;	    /* version whose pages the kernel may hold */
 	unsigned n_handles;
