@@ -196,6 +196,20 @@ struct icm_file *icm_file_looked_up(struct icm_volume *vol, struct icm_file *f, 
 		       : f;
 }
 
+void icm_file_leave(struct icm_volume *vol, struct icm_file *left)
+{
+	struct icm_news news = { 0 };
+
+	if (!left)
+		return;
+	/* an event of the name that is on its way doesn't reach it any more */
+	pthread_mutex_lock(&vol->lock);
+	icm_news_event(&news, left, ICM_EVENT_MODIFY);
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+	icm_fs_forget(&left->view, 1);
+}
+
 /* Waits until the kernel has heard everything about a view that has followed. */
 static int settle(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
 		  bool last)
@@ -404,8 +418,7 @@ int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int
 	f = pin(vol, f, false, &left);
 	icm_file_stat(vol, f, ret_st);
 	pthread_mutex_unlock(&vol->lock);
-	if (left)
-		icm_fs_forget(&left->view, 1);
+	icm_file_leave(vol, left);
 	*view = &f->view;
 	return open_view(*view, call, flags, true, ret);
 }

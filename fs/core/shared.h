@@ -237,14 +237,21 @@ struct icm_news {
 	size_t n, cap;
 };
 struct icm_news_item {
-	enum { ICM_NEWS_DATA, ICM_NEWS_ATTR, ICM_NEWS_NAME } what;
+	enum { ICM_NEWS_DATA, ICM_NEWS_ATTR, ICM_NEWS_NAME, ICM_NEWS_EVENT } what;
 	struct icm_view *view; /* referenced */
 	char *name;	       /* owned; name */
+	enum icm_event_type event;
 };
 void icm_news_view(struct icm_news *n, struct icm_file *f, bool data);
 /* All views of an inode: attributes (or data). */
 void icm_news_inode(struct icm_news *n, struct icm_inode *inode, bool data);
 void icm_news_name(struct icm_news *n, struct icm_inode *dir, const char *name);
+/* For inotify watchers. An event of a name reaches the view that the name stands
+ * for; watches on any other view hear of a change by its own event only. */
+void icm_news_event(struct icm_news *n, struct icm_file *f, enum icm_event_type type);
+/* An event for each view that the inode's names don't stand for, but `by` (or NULL). */
+void icm_news_apart(struct icm_news *n, struct icm_inode *inode, const struct icm_file *by,
+		    enum icm_event_type type);
 /* Tells and empties; volume->lock not held. */
 void icm_news_tell(struct icm_volume *vol, struct icm_news *n);
 
