@@ -116,7 +116,7 @@ static int find_place(const struct icm_unsaved *u, const char *root, struct plac
 	struct stat st;
 
 	p->fd = open_below(root, path, O_WRONLY);
-	if (p->fd >= 0 && fstat(p->fd, &st) == 0 && !is_base(u, &st)) {
+	if (p->fd >= 0 && (fstat(p->fd, &st) < 0 || !is_base(u, &st))) {
 		close(p->fd);
 		p->fd = -EEXIST;
 	}

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backends/memory/memory.h"
 #include "core/introspect.h"
 #include "core/volume.h"
 #include "util/buf.h"
@@ -33,6 +34,17 @@ static inline struct icm_volume *mount_store(const char *url)
 {
 	return mount_with((struct icm_volume_config){
 		.url = url, .create = true, .uid = 1000, .gid = 100, .timeout_ms = 20000 });
+}
+
+/* An instance that keeps a memory store while no mount does, with Consul's limits. */
+static inline struct icm_backend *keep_consul_like(const char *url)
+{
+	struct icm_backend *be = NULL;
+
+	cr_assert_eq(icm_backend_open(url, &(struct icm_open_options){ 0 }, &be, NULL), 0);
+	icm_memory_set_consul_limits(be);
+	cr_assert_eq(icm_backend_start(be), 0);
+	return be;
 }
 
 static inline void unmount(struct icm_volume *vol)

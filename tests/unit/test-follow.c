@@ -3,7 +3,6 @@
  * indexes: one listing and one short transaction for a change. */
 #include <pthread.h>
 
-#include "backends/memory/memory.h"
 #include "tests/unit/core-mount.h"
 
 static const char *const store = "memory:follow";
@@ -11,9 +10,7 @@ static struct icm_backend *raw; /* keeps the store */
 
 static void set_up(void)
 {
-	cr_assert_eq(icm_backend_open(store, &(struct icm_open_options){ 0 }, &raw, NULL), 0);
-	icm_memory_set_consul_limits(raw);
-	cr_assert_eq(icm_backend_start(raw), 0);
+	raw = keep_consul_like(store);
 }
 
 static void tear_down(void)
