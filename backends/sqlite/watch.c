@@ -10,7 +10,8 @@
  *                   again after growing pauses, and then no more.
  *
  * The pauses run whenever the WAL was written, whether a change was seen or
- * not: the frames may have been those of the commit after it. */
+ * not: the frames may have been those of the commit after it. They run too
+ * after the kernel's watches were placed: a commit may have been on its way. */
 #include "backends/sqlite/sqlite.h"
 
 #include <assert.h>
@@ -154,6 +155,20 @@ static void place_locked(struct icm_sqlite *s)
 					      IN_MODIFY | IN_ATTRIB | gone);
 }
 
+/* When to look at the index next. */
+static void note_wal_locked(struct hub *h, bool written)
+{
+	int64_t now = icm_now_ns();
+
+	if (written)
+		h->stage = 0;
+	else if (h->look_ns && now >= h->look_ns)
+		h->stage++;
+	else
+		return;
+	h->look_ns = h->stage < ICM_COUNT(look_after_ns) ? now + look_after_ns[h->stage] : 0;
+}
+
 static void arm_locked(struct icm_sqlite *s)
 {
 	struct hub *h = &s->hub;
@@ -164,6 +179,7 @@ static void arm_locked(struct icm_sqlite *s)
 	h->wake_inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	h->wal_inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	place_locked(s);
+	note_wal_locked(h, true);
 	if (h->wake_wd < 0 || h->wal_wd < 0)
 		icm_log_debug("sqlite: no kernel events for \"%s\" (%s)", s->path, strerror(errno));
 }
@@ -213,19 +229,6 @@ static void wait_for_events(struct icm_sqlite *s, int64_t until_ns, bool with_wa
 	(void)!read(h->event_fd, &count, sizeof(count));
 }
 
-static void note_wal_locked(struct hub *h, bool written)
-{
-	int64_t now = icm_now_ns();
-
-	if (written)
-		h->stage = 0;
-	else if (h->look_ns && now >= h->look_ns)
-		h->stage++;
-	else
-		return;
-	h->look_ns = h->stage < ICM_COUNT(look_after_ns) ? now + look_after_ns[h->stage] : 0;
-}
-
 /* One wait on behalf of all watches of the instance. */
 static void lead_locked(struct icm_sqlite *s, int64_t deadline_ns)
 {
@@ -244,7 +247,7 @@ static void lead_locked(struct icm_sqlite *s, int64_t deadline_ns)
 	written = drain(h->wal_inotify, &moved);
 	if (moved || h->wake_wd < 0 || h->wal_wd < 0)
 		place_locked(s);
-	note_wal_locked(h, written);
+	note_wal_locked(h, written || moved);
 	h->leader = false;
 	h->generation++;
 	pthread_cond_broadcast(&h->turn);
