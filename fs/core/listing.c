@@ -141,7 +141,7 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 		name->seen = true;
 	decode_or_broken(e, path, &attr);
 	item = attr.linked ? find_inode(inodes, attr.ino) : NULL;
-	if (name && name->attr_index >= e->modify_index &&
+	if (name && icm_name_is_told(name, e->modify_index, attr.ino) &&
 	    (!item || name->inode->index >= item->index))
 		return;
 	if (attr.linked) {
@@ -284,7 +284,8 @@ static int read_all_times(struct icm_volume *vol)
 	return r;
 }
 
-static int place_listing(struct icm_volume *vol, const struct icm_entries *list, uint64_t index)
+static int place_listing(struct icm_volume *vol, const struct icm_entries *list, uint64_t index,
+			 uint64_t asked)
 {
 	struct icm_map inodes = { 0 };
 	struct icm_news news = { 0 };
@@ -307,7 +308,8 @@ static int place_listing(struct icm_volume *vol, const struct icm_entries *list,
 	if (index > vol->position)
 		vol->position = index;
 	vol->listing = false;
-	vol->resync_wanted = false;
+	vol->resyncs_done = asked;
+	vol->listings++;
 	pthread_mutex_unlock(&vol->lock);
 	free_inodes(&inodes);
 	icm_news_tell(vol, &news);
@@ -324,9 +326,12 @@ int icm_feed_list(struct icm_volume *vol)
 		{ ICM_OP_GET_TREE, .key = "attr/" },
 		{ ICM_OP_GET_TREE, .key = "inode/" },
 	};
-	uint64_t index;
+	uint64_t index, asked;
 	int r;
 
+	pthread_mutex_lock(&vol->lock);
+	asked = vol->resyncs_asked;
+	pthread_mutex_unlock(&vol->lock);
 	/* The position is one from before the listing: what happened in between
 	 * is in both, and applying it again changes nothing. */
 	r = icm_backend_index(vol->be, &ctx, "", &index);
@@ -335,6 +340,6 @@ int icm_feed_list(struct icm_volume *vol)
 	if (r == 0)
 		r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
 	if (r == 0)
-		r = place_listing(vol, &res.entries, index);
+		r = place_listing(vol, &res.entries, index, asked);
 	return r < 0 ? r : read_all_times(vol);
 }
