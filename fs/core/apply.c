@@ -3,10 +3,14 @@
 
 #include <string.h>
 
+#include "core/attr.h"
 #include "core/feed.h"
 #include "core/key.h"
 #include "util/clock.h"
 #include "util/log.h"
+
+/* Older than anything in the store, and not the 0 of what was never there. */
+#define INDEX_OLD 1
 
 void icm_attr_broken(struct icm_attr *attr, const char *path)
 {
@@ -86,6 +90,7 @@ void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_
 		inode->last_path = icm_name_path(name);
 	}
 	icm_news_name(news, name->dir, name->text);
+	icm_file_set_aside(inode);
 	icm_tree_remove(&vol->tree, name);
 	icm_news_inode(news, inode, false); /* link count, ctime */
 	for (struct icm_file *f = inode->views; f && !icm_inode_is_dir(inode); f = f->next)
@@ -129,9 +134,9 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 		 * unless two files claim one number */
 		if (moved_dir(vol, inode, dir, attr)) {
 			name = icm_tree_move(&vol->tree, inode->names, dir, text);
-			/* a listing tells about each name in it */
-			if (!vol->listing)
-				icm_tree_moved_below(inode, index);
+			/* A listing tells about each name in it; what look-ups told was
+			 * perhaps of another directory that had its path. */
+			icm_tree_moved_below(inode, vol->listing ? INDEX_OLD : index);
 			icm_apply_attr(vol, inode, attr, NULL, news);
 			icm_news_name(news, dir, text);
 			return name;
@@ -309,6 +314,7 @@ static bool apply_rename_change(struct icm_volume *vol, const struct icm_change 
 		icm_apply_remove(vol, old, news);
 	}
 	icm_news_name(news, from, from_base);
+	icm_file_set_aside(name->inode);
 	name = icm_tree_move(&vol->tree, name, to, to_base);
 	icm_news_name(news, to, to_base);
 	name->attr_index = name->tree_index = index;
@@ -369,6 +375,8 @@ static bool apply_exchange_change(struct icm_volume *vol, const struct icm_chang
 		return a->attr_index >= index && b->attr_index >= index;
 	if (!is_about(c, b) || is_newer_below(a, index) || is_newer_below(b, index))
 		return false;
+	icm_file_set_aside(a->inode);
+	icm_file_set_aside(b->inode);
 	icm_apply_exchange(vol, a, b, index, c->time, news);
 	return true;
 }

@@ -27,6 +27,10 @@ bool icm_file_is_pinned(const struct icm_file *f);
 /* The view stays at its version, and new openers get another one (file-view.c);
  * volume->lock held. */
 void icm_file_freeze(struct icm_volume *vol, struct icm_file *f);
+/* Another mount took a name away from the file: its other names get another view,
+ * and who opens this one is sent to look the name up again, since he may have come
+ * by the old name. volume->lock held. */
+void icm_file_set_aside(struct icm_inode *inode);
 /* Adds the news that was held back while an open was about to come, if it may be told
  * now; volume->lock held. */
 void icm_file_pay_attr(struct icm_volume *vol, struct icm_file *f, struct icm_news *news);

@@ -53,7 +53,7 @@ struct icm_version icm_inode_version(const struct icm_inode *inode)
 /* New openers may get it. */
 static bool is_newest(const struct icm_file *f)
 {
-	return !f->frozen && !icm_file_is_given_up(f);
+	return !f->frozen && !f->aside && !icm_file_is_given_up(f);
 }
 
 /* The kernel finds it by the inode's names. */
@@ -274,6 +274,15 @@ void icm_file_doubt(struct icm_volume *vol, struct icm_file *f)
 	icm_news_view(&news, f, true);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
+}
+
+void icm_file_set_aside(struct icm_inode *inode)
+{
+	if (!S_ISREG(inode->attr.mode))
+		return;
+	/* what is being written is for all programs of the mount to see */
+	for (struct icm_file *f = inode->views; f; f = f->next)
+		f->aside = f->aside || (!f->dirty && !f->n_writers);
 }
 
 void icm_file_freeze(struct icm_volume *vol, struct icm_file *f)

@@ -110,16 +110,6 @@ static bool is_outdated(struct icm_volume *vol, struct icm_inode *dir, const cha
 	       (path && strcmp(path, there->path) != 0);
 }
 
-/* The name was one of several of its file, and is the file's no more. */
-static bool loses_link(const struct icm_name *name, const struct icm_fetched *there)
-{
-	const struct icm_inode *inode = name->inode;
-
-	return inode->attr.linked && inode->names->alias &&
-	       (there->absent ||
-		(there->attr.ino != inode->attr.ino && there->attr_index > name->attr_index));
-}
-
 struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir, const char *text,
 				   const struct icm_fetched *there, struct icm_news *news)
 {
@@ -127,10 +117,6 @@ struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir
 
 	if (is_outdated(vol, dir, text, there))
 		return NULL;
-	/* The count of its names is in a record that can't be known from here, and the
-	 * feed's change will look as if it were applied. */
-	if (name && loses_link(name, there))
-		icm_volume_want_resync(vol);
 	if (there->absent) {
 		/* what came into the tree meanwhile is newer */
 		if (name && name->inode->published && name->born <= there->clock)

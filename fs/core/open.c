@@ -300,7 +300,7 @@ static int check_view(struct icm_volume *vol, struct icm_file *f, const struct i
 		return r;
 	/* after the store was asked: what the feed has brought meanwhile counts */
 	pthread_mutex_lock(&vol->lock);
-	old = icm_file_is_given_up(f) || f->frozen || !f->inode->names;
+	old = icm_file_is_given_up(f) || f->frozen || f->aside || !f->inode->names;
 	pthread_mutex_unlock(&vol->lock);
 	if (r == 0 && !old)
 		return vol->notify.drain ? settle(vol, f, call, last) : 0;
@@ -430,7 +430,7 @@ int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
-	if (!made && (f->frozen || icm_file_is_given_up(f))) {
+	if (!made && (f->frozen || f->aside || icm_file_is_given_up(f))) {
 		pthread_mutex_unlock(&vol->lock);
 		return -ESTALE;
 	}

@@ -64,6 +64,7 @@ struct icm_file {
 	int64_t pinned_ns;	    /* … the last of them */
 	uint64_t pinned_doubts;	    /* what the kernel has heard of with its answer */
 	unsigned untold;	    /* news of newer versions that are not yet with the front */
+	bool aside;		    /* a name that the kernel has of it may be another file's */
 	bool frozen;		    /* stays at `version` although a newer one exists */
 	int64_t frozen_ns;	    /* when it was frozen, or last read since */
 	struct icm_version version; /* contents that this view shows when it isn't dirty */

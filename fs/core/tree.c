@@ -74,11 +74,13 @@ uint64_t icm_tree_fresh_ino(const struct icm_tree *t)
 
 unsigned icm_inode_nlink(const struct icm_inode *inode)
 {
-	if (!inode->names)
-		return 0;
-	if (icm_inode_is_dir(inode))
+	unsigned n = 0;
+
+	if (inode->names && icm_inode_is_dir(inode))
 		return 2 + inode->n_subdirs;
-	return inode->attr.linked ? inode->attr.nlink : 1;
+	for (const struct icm_name *name = inode->names; name; name = name->alias)
+		n++;
+	return n;
 }
 
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,

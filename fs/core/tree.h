@@ -75,7 +75,7 @@ static inline bool icm_inode_is_dir(const struct icm_inode *i)
 {
 	return S_ISDIR(i->attr.mode);
 }
-/* Number of names as stat shows it. */
+/* Number of names as stat shows it: of those in the tree, which has all. */
 unsigned icm_inode_nlink(const struct icm_inode *inode);
 
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,
