@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT
+ * Keys and transactions over HTTP. */
+#include "backends/consul/consul.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* More than any store of the size that icmfs is made for answers at once. */
+#define MAX_LISTING ((size_t)512 << 20)
+/* An answer with one value, or with no values. */
+#define MAX_SMALL ((size_t)64 << 10)
+
+static size_t max_value_answer(const struct icm_consul *c)
+{
+	return c->be.facts.max_value_bytes / 3 * 4 + MAX_SMALL;
+}
+
+/* ---- paths ---- */
+
+static void add_encoded(struct icm_buf *b, const char *s)
+{
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				    "0123456789-._~/";
+
+	for (; *s; s++)
+		icm_buf_addf(b, strchr(plain, *s) ? "%c" : "%%%02X", (unsigned char)*s);
+}
+
+void kv_add_path(struct icm_buf *b, const struct icm_consul *c, const char *key)
+{
+	icm_buf_addstr(b, "/v1/kv/");
+	add_encoded(b, c->settings.prefix);
+	add_encoded(b, key);
+}
+
+/* Bytes of `key` that a path can say: Consul takes "a//b", "a/./b" and "a/../b"
+ * for sloppy spellings of other keys, encoded or not, and redirects. Transactions
+ * take every key as it is. */
+static size_t sayable(const char *key)
+{
+	const char *part = key;
+
+	for (;;) {
+		size_t n = strcspn(part, "/");
+
+		if ((!n && *part) || (n == 1 && part[0] == '.') ||
+		    (n == 2 && part[0] == '.' && part[1] == '.'))
+			return (size_t)(part - key);
+		if (!part[n])
+			return strlen(key);
+		part += n + 1;
+	}
+}
+
+/* ---- reading ---- */
+
+static void add_consistency(struct icm_buf *b, const struct icm_ctx *ctx, char sign)
+{
+	if (ctx->consistent)
+		icm_buf_addf(b, "%cconsistent", sign);
+}
+
+/* One read transaction; for keys that no path can say. */
+static int get_by_txn(struct icm_backend *be, const struct icm_ctx *ctx, const char *key,
+		      struct icm_entry *ret_entry)
+{
+	ICM_AUTORESULT struct icm_txn_result result = { 0 };
+	struct icm_op op = { .type = ICM_OP_GET, .key = key };
+	int r = kv_txn(be, ctx, &op, 1, &result);
+
+	if (r == -ESTALE)
+		return -ENOENT;
+	if (r)
+		return r;
+	*ret_entry = result.entries.v[0];
+	result.entries.v[0] = (struct icm_entry){ 0 };
+	return 0;
+}
+
+int kv_get(struct icm_backend *be, const struct icm_ctx *ctx, const char *key,
+	   struct icm_entry *ret_entry)
+{
+	struct icm_consul *c = consul_of(be);
+	ICM_AUTOBUF struct icm_buf path = ICM_BUF_INIT(0);
+	ICM_AUTOENTRIES struct icm_entries list = { 0 };
+	ANSWER_AUTO struct answer a = { 0 };
+	struct request rq = { .method = "GET", .max_answer = max_value_answer(c) };
+	int r;
+
+	if (sayable(key) < strlen(key))
+		return get_by_txn(be, ctx, key, ret_entry);
+	kv_add_path(&path, c, key);
+	add_consistency(&path, ctx, '?');
+	rq.path = path.data;
+	r = consul_call(c, ctx, &rq, CALL_PERSISTS, &a, NULL);
+	if (r)
+		return r;
+	if (a.status == 404)
+		return -ENOENT;
+	if (a.status != 200)
+		return -EPROTO;
+	r = wire_entries(a.body.data, a.body.len, c->settings.prefix, key, &list);
+	if (r)
+		return r;
+	if (list.n != 1 || strcmp(list.v[0].key, key) != 0)
+		return -EPROTO;
+	*ret_entry = list.v[0];
+	list.v[0] = (struct icm_entry){ 0 };
+	return 0;
+}
+
+int kv_may_read(struct icm_consul *c, const struct icm_ctx *ctx, enum persistence persistence,
+		const char *prefix, char **ret_why)
+{
+	ICM_AUTOBUF struct icm_buf path = ICM_BUF_INIT(0);
+	ANSWER_AUTO struct answer a = { 0 };
+	struct request rq = { .method = "GET", .max_answer = max_value_answer(c) };
+	ICM_AUTOFREE char *key = icm_xstrndup(prefix, sayable(prefix));
+
+	kv_add_path(&path, c, key);
+	rq.path = path.data;
+	/* Any key's name does: 403 where it is denied, 404 where it is not. */
+	return consul_call(c, ctx, &rq, persistence, &a, ret_why);
+}
+
+/* One listing. Nothing found gives no entries. */
+static int list_once(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix,
+		     bool keys_only, struct icm_entries *list, uint64_t *ret_index)
+{
+	ICM_AUTOFREE char *said = icm_xstrndup(prefix, sayable(prefix));
+	ICM_AUTOBUF struct icm_buf path = ICM_BUF_INIT(0);
+	ANSWER_AUTO struct answer a = { 0 };
+	struct request rq = { .method = "GET", .max_answer = MAX_LISTING };
+	int r;
+
+	kv_add_path(&path, c, said);
+	icm_buf_addstr(&path, keys_only ? "?keys" : "?recurse");
+	add_consistency(&path, ctx, '&');
+	rq.path = path.data;
+	r = consul_call(c, ctx, &rq, CALL_PERSISTS, &a, NULL);
+	if (r)
+		return r;
+	if (!a.index || (a.status != 200 && a.status != 404))
+		return -EPROTO;
+	*ret_index = a.index;
+	if (a.status == 404)
+		return 0;
+	if (keys_only)
+		return wire_keys(a.body.data, a.body.len, c->settings.prefix, prefix, list);
+	return wire_entries(a.body.data, a.body.len, c->settings.prefix, prefix, list);
+}
+
+/* A listing of what the token may not see is answered as one of nothing. Nothing
+ * is believed when the token may read there, and a second listing says the same:
+ * the token's rights may have changed in between. */
+int kv_list(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, bool keys_only,
+	    struct icm_entries *ret_entries, uint64_t *ret_index)
+{
+	struct icm_consul *c = consul_of(be);
+	int r = list_once(c, ctx, prefix, keys_only, ret_entries, ret_index);
+
+	if (r || ret_entries->n)
+		return r;
+	r = kv_may_read(c, ctx, CALL_PERSISTS, prefix, NULL);
+	return r ? r : list_once(c, ctx, prefix, keys_only, ret_entries, ret_index);
+}
+
+/* ---- the index of a prefix ---- */
+
+/* The first level of names below it: an answer of almost constant size, whose
+ * index counts all keys below, deletions as well. */
+static int index_once(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix,
+		      const char *query, int64_t wait_ns, enum persistence persistence,
+		      uint64_t *ret_index)
+{
+	size_t n = sayable(prefix);
+	ICM_AUTOFREE char *said = NULL;
+	ICM_AUTOBUF struct icm_buf path = ICM_BUF_INIT(0);
+	ANSWER_AUTO struct answer a = { 0 };
+	struct request rq = { .method = "GET", .max_answer = MAX_LISTING, .wait_ns = wait_ns };
+	int r;
+
+	/* "feed/" is asked for as "feed", which answers that one name */
+	while (n && prefix[n - 1] == '/')
+		n--;
+	said = icm_xstrndup(prefix, n);
+	kv_add_path(&path, c, said);
+	icm_buf_addf(&path, "?keys&separator=/%s", query);
+	rq.path = path.data;
+	r = consul_call(c, ctx, &rq, persistence, &a, NULL);
+	if (r)
+		return r;
+	if (!a.index || (a.status != 200 && a.status != 404))
+		return -EPROTO;
+	*ret_index = a.index;
+	return 0;
+}
+
+int kv_index(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
+	     uint64_t *ret_index)
+{
+	return index_once(consul_of(be), ctx, prefix, ctx->consistent ? "&consistent" : "", 0,
+			  CALL_PERSISTS, ret_index);
+}
+
+/* ---- watching ---- */
+
+/* Of one blocking query. Short, because an agent whose server is cut off says
+ * nothing until it is over, and a fresh query succeeds. */
+#define WATCH_NS (10 * ICM_NS_PER_S)
+
+int kv_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, uint64_t since,
+	     uint64_t *ret_index)
+{
+	struct icm_consul *c = consul_of(be);
+	struct icm_ctx try = { .cancel = ctx->cancel };
+	ICM_AUTOFREE char *query = NULL;
+	int64_t now, wait;
+	int r;
+
+	/* A change that is there counts more than a deadline that has passed, and
+	 * a blocking query doesn't return for an index from the future. */
+	r = index_once(c, ctx, prefix, "", 0, CALL_ONCE, ret_index);
+	while (r == 0 && *ret_index == since) {
+		now = icm_now_ns();
+		if (ctx->cancel && atomic_load(ctx->cancel))
+			return -ECANCELED;
+		if (ctx->deadline_ns && now >= ctx->deadline_ns)
+			return -ETIMEDOUT;
+		wait = WATCH_NS;
+		if (ctx->deadline_ns && ctx->deadline_ns - now < wait)
+			wait = ctx->deadline_ns - now;
+		free(query);
+		/* Consul adds up to a sixteenth */
+		query = icm_asprintf("&stale&index=%llu&wait=%lldms", (unsigned long long)since,
+				     (long long)(wait * 15 / 16 / ICM_NS_PER_MS + 1));
+		r = index_once(c, &try, prefix, query, wait, CALL_ONCE, ret_index);
+	}
+	return r;
+}
+
+/* ---- transactions ---- */
+
+size_t kv_op_cost(struct icm_backend *be, const struct icm_op *op)
+{
+	return wire_op_bytes(consul_of(be)->settings.prefix, op);
+}
+
+static char *txn_body(struct icm_consul *c, const struct icm_op *ops, size_t n_ops, size_t *ret_len)
+{
+	struct icm_buf b = ICM_BUF_INIT(0);
+
+	icm_buf_addc(&b, '[');
+	for (size_t i = 0; i < n_ops; i++) {
+		if (i)
+			icm_buf_addc(&b, ',');
+		wire_add_op(&b, c->settings.prefix, &ops[i]);
+	}
+	icm_buf_addc(&b, ']');
+	return icm_buf_steal(&b, ret_len);
+}
+
+static int txn_once(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
+		    size_t n_ops, bool writes, struct icm_txn_result *result)
+{
+	ANSWER_AUTO struct answer a = { 0 };
+	ICM_AUTOFREE char *body = NULL;
+	struct request rq = {
+		.method = "PUT",
+		.path = ctx->consistent && !writes ? "/v1/txn?consistent" : "/v1/txn",
+		.writes = writes,
+		.max_answer = MAX_LISTING,
+	};
+	int r;
+
+	rq.body = body = txn_body(c, ops, n_ops, &rq.len);
+	r = consul_call(c, ctx, &rq, CALL_PERSISTS, &a, NULL);
+	if (r)
+		return r;
+	switch (a.status) {
+	case 200:
+		r = wire_results(a.body.data, a.body.len, c->settings.prefix, ops, n_ops, result);
+		break;
+	case 409:
+		return wire_errors(a.body.data, a.body.len, ops, n_ops, result);
+	case 413:
+		return -EFBIG;
+	default:
+		return -EPROTO;
+	}
+	if (!r || !writes)
+		return r;
+	/* It took place, and what it read is not to be had. */
+	icm_txn_result_clear(result);
+	return -ETIMEDOUT;
+}
+
+/* What the token may not see is left out of a get-tree too. Nothing is believed
+ * where the same transaction read anything else, or as in kv_list(). */
+static int txn_read(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
+		    size_t n_ops, struct icm_txn_result *result)
+{
+	size_t n_trees = 0;
+	int r = txn_once(c, ctx, ops, n_ops, false, result);
+
+	if (r || result->entries.n)
+		return r;
+	for (size_t i = 0; i < n_ops && !r; i++) {
+		if (ops[i].type != ICM_OP_GET_TREE)
+			continue;
+		n_trees++;
+		r = kv_may_read(c, ctx, CALL_PERSISTS, ops[i].key, NULL);
+	}
+	return r || !n_trees ? r : txn_once(c, ctx, ops, n_ops, false, result);
+}
+
+/* ---- one value too large for a transaction ---- */
+
+/* Why a conditional put was refused, as far as that can still be seen. */
+static int put_refused(struct icm_backend *be, const struct icm_ctx *ctx, const struct icm_op *op,
+		       struct icm_txn_result *result)
+{
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	enum icm_op_reason reason = op->index ? ICM_REASON_INDEX : ICM_REASON_EXISTS;
+
+	if (op->index && kv_get(be, ctx, op->key, &e) == -ENOENT)
+		reason = ICM_REASON_ABSENT;
+	icm_txn_result_error(result, 0, reason);
+	return -ESTALE;
+}
+
+static int put_raw(struct icm_backend *be, const struct icm_ctx *ctx, const struct icm_op *op,
+		   struct icm_txn_result *result)
+{
+	struct icm_consul *c = consul_of(be);
+	ICM_AUTOBUF struct icm_buf path = ICM_BUF_INIT(0);
+	ANSWER_AUTO struct answer a = { 0 };
+	struct request rq = {
+		.method = "PUT",
+		.body = op->value,
+		.len = op->len,
+		.writes = true,
+		.max_answer = MAX_SMALL,
+	};
+	int r;
+
+	/* no path says this key, no transaction holds this value */
+	if (sayable(op->key) < strlen(op->key))
+		return -EFBIG;
+	kv_add_path(&path, c, op->key);
+	icm_buf_addf(&path, "?flags=%llu", (unsigned long long)op->flags);
+	if (op->type == ICM_OP_CAS)
+		icm_buf_addf(&path, "&cas=%llu", (unsigned long long)op->index);
+	rq.path = path.data;
+	r = consul_call(c, ctx, &rq, CALL_PERSISTS, &a, NULL);
+	if (r)
+		return r;
+	if (a.status == 413)
+		return -EFBIG;
+	if (a.status != 200)
+		return -EPROTO;
+	if (a.body.data && !strncmp(a.body.data, "true", 4))
+		return 0;
+	if (a.body.data && !strncmp(a.body.data, "false", 5) && op->type == ICM_OP_CAS)
+		return put_refused(be, ctx, op, result);
+	return -ETIMEDOUT;
+}
+
+int kv_txn(struct icm_backend *be, const struct icm_ctx *ctx, const struct icm_op *ops,
+	   size_t n_ops, struct icm_txn_result *result)
+{
+	struct icm_consul *c = consul_of(be);
+	bool writes = false;
+
+	for (size_t i = 0; i < n_ops; i++)
+		writes |= op_writes(&ops[i]);
+	if (!writes)
+		return txn_read(c, ctx, ops, n_ops, result);
+	if (n_ops == 1 && wire_op_bytes(c->settings.prefix, ops) > be->facts.max_txn_bytes)
+		return put_raw(be, ctx, ops, result);
+	return txn_once(c, ctx, ops, n_ops, true, result);
+}
