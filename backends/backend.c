@@ -71,7 +71,8 @@ static bool bytes_valid(const char *key)
 	return true;
 }
 
-static bool key_valid(const char *key)
+/* Used by assertions only. */
+__attribute__((unused)) static bool key_valid(const char *key)
 {
 	return key && *key && bytes_valid(key);
 }

@@ -52,6 +52,7 @@ struct icm_ctx {
 	int64_t deadline_ns;	   /* CLOCK_MONOTONIC; 0 = none */
 	bool consistent;	   /* reads see every write acknowledged before the call */
 	const atomic_bool *cancel; /* may be NULL; looked at when icm_backend_wake() is called */
+	bool others; /* of a watch: changes made through this very instance may be told late */
 };
 
 /* One key as read. */
@@ -199,7 +200,8 @@ struct icm_backend_ops {
 	int (*get)(struct icm_backend *be, const struct icm_ctx *ctx, const char *key,
 		   struct icm_entry *ret_entry);
 	/* All keys that start with `prefix`, in byte order, as one consistent
-	 * view, and the view's index (>= every modify index in it). */
+	 * view, and the view's index (>= every modify index in it). With
+	 * keys_only, flags and indexes are 0 where the store doesn't tell them. */
 	int (*list)(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
 		    bool keys_only, struct icm_entries *ret_entries, uint64_t *ret_index);
 	/* An index that has grown whenever anything under `prefix` was changed

@@ -33,6 +33,7 @@ static bool is_healthy(const json_t *status)
 
 	return is_true(status, "reachable") && number(unsaved, "files") == 0 &&
 	       number(unsaved, "bytes") == 0 &&
+	       number(json_object_get(status, "kept"), "files") == 0 &&
 	       json_array_size(json_object_get(status, "errors")) == 0;
 }
 
@@ -51,6 +52,18 @@ static void print_unsaved(const json_t *status)
 	ICM_AUTOFREE char *text = icm_asprintf("%s, %s", files, bytes);
 
 	print_line("unsaved:", number(unsaved, "files") == 0 ? "nothing" : text);
+}
+
+static void print_kept(const json_t *status)
+{
+	const json_t *kept = json_object_get(status, "kept");
+	ICM_AUTOFREE char *files = icm_out_count(number(kept, "files"), "file", "files");
+	ICM_AUTOFREE char *text = NULL;
+
+	if (!number(kept, "files"))
+		return;
+	text = icm_asprintf("%s that could not be committed (see icmfs recover)", files);
+	print_line("kept:", text);
 }
 
 static void print_lease(const json_t *status)
@@ -91,6 +104,7 @@ static void print_people(const json_t *status, const char *root)
 	print_number("index:", number(status, "index"));
 	print_number("files:", number(status, "files"));
 	print_unsaved(status);
+	print_kept(status);
 	print_number("locks:", json_is_array(json_object_get(status, "locks"))
 				       ? json_array_size(json_object_get(status, "locks"))
 				       : number(status, "locks"));

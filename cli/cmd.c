@@ -14,6 +14,7 @@ const struct icm_cmd icm_cmds[] = {
 	{ "status", icm_cmd_status, "say how a mount is doing" },
 	{ "init", icm_cmd_init, "make an empty deployment" },
 	{ "import", icm_cmd_import, "copy a plain directory into a deployment" },
+	{ "recover", icm_cmd_recover, "list, restore or drop what could not be committed" },
 	{ "check", icm_cmd_check, "verify every record, chunk and hash of a store" },
 	{ NULL, NULL, NULL },
 };

@@ -27,6 +27,7 @@ int icm_cmd_status(int argc, char **argv);
 int icm_cmd_init(int argc, char **argv);
 int icm_cmd_import(int argc, char **argv);
 int icm_cmd_check(int argc, char **argv);
+int icm_cmd_recover(int argc, char **argv);
 /* mount.icmfs and "icmfs STORE DIR -o …", as mount(8) calls its helpers. */
 int icm_cmd_mount_helper(int argc, char **argv);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "events.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,7 +9,9 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
+#include "core/control.h"
 #include "executor.h"
+#include "fuse-notify.h"
 #include "fuse-ops.h"
 #include "known.h"
 #include "util/buf.h"
@@ -23,8 +26,9 @@
 /* A queued change; owns its strings. */
 struct change {
 	struct change *next;
-	struct icm_map_node in_latest; /* by path; MODIFY and ATTRIB only */
+	struct icm_map_node in_latest; /* MODIFY and ATTRIB only */
 	enum icm_event_type type;
+	struct icm_view *view; /* referenced; NULL: by path */
 	char *path, *to_path;
 	bool is_dir;
 };
@@ -36,6 +40,7 @@ struct current {
 	uint64_t dir, to_dir; /* nodes */
 	const char *name, *to_name;
 	bool is_dir;
+	struct icm_view *view; /* has the name, in .icmfs, for the helper alone */
 };
 
 struct icm_events {
@@ -93,6 +98,8 @@ int icm_events_new(const char *mountpoint, struct icm_events **ret)
 
 static void free_change(struct change *c)
 {
+	if (c->view)
+		icm_fs_forget(c->view, 1);
 	free(c->path);
 	free(c->to_path);
 	free(c);
@@ -100,9 +107,20 @@ static void free_change(struct change *c)
 
 /* ---- the queue ---- */
 
+static bool is_known(struct icm_front *front, struct icm_view *view)
+{
+	return view == front->root || icm_known_has(front->known, icm_view_node(front, view));
+}
+
 static bool is_repeatable(enum icm_event_type type)
 {
 	return type == ICM_EVENT_MODIFY || type == ICM_EVENT_ATTRIB;
+}
+
+static uint64_t hash_change(const struct icm_event *event)
+{
+	return event->view ? icm_hash_u64((uint64_t)(uintptr_t)event->view)
+			   : icm_hash_bytes(event->path, strlen(event->path), 0);
 }
 
 /* The same is queued already, and nothing else of the path can be in between:
@@ -114,7 +132,8 @@ static bool is_queued_locked(struct icm_events *e, const struct icm_event *event
 	for (; n; n = icm_map_next(n)) {
 		const struct change *c = ICM_CONTAINER(n, struct change, in_latest);
 
-		if (c->type == event->type && !strcmp(c->path, event->path))
+		if (c->type == event->type && c->view == event->view &&
+		    (c->view || !strcmp(c->path, event->path)))
 			return true;
 	}
 	return false;
@@ -125,7 +144,10 @@ static void push_locked(struct icm_events *e, const struct icm_event *event, uin
 	struct change *c = icm_xcalloc(1, sizeof(*c));
 
 	c->type = event->type;
-	c->path = icm_xstrdup(event->path);
+	c->view = event->view;
+	if (c->view)
+		icm_view_ref(c->view);
+	c->path = event->path ? icm_xstrdup(event->path) : NULL;
 	c->to_path = event->to_path ? icm_xstrdup(event->to_path) : NULL;
 	c->is_dir = event->is_dir;
 	*e->last = c;
@@ -138,10 +160,12 @@ static void push_locked(struct icm_events *e, const struct icm_event *event, uin
 
 void icm_events_add(struct icm_events *e, const struct icm_event *event)
 {
-	uint64_t hash = icm_hash_bytes(event->path, strlen(event->path), 0);
+	uint64_t hash = hash_change(event);
 	ICM_LOCK_SCOPE(&e->lock);
 
 	if (e->stopping || !e->started)
+		return;
+	if (event->view && !is_known(e->front, event->view))
 		return;
 	if (is_repeatable(event->type) && is_queued_locked(e, event, hash))
 		return;
@@ -207,11 +231,6 @@ static mode_t type_of(struct icm_view *dir, const char *name)
 	return st.st_mode & S_IFMT;
 }
 
-static bool is_known(struct icm_front *front, struct icm_view *dir)
-{
-	return dir == front->root || icm_known_has(front->known, icm_view_node(front, dir));
-}
-
 /* Sends the change and waits until it was repeated; false: the helper is gone. */
 static bool send_and_wait(struct icm_events *e, const struct icm_events_msg *msg, const char *path,
 			  const char *to_path)
@@ -236,6 +255,7 @@ struct effect {
 	const char *path, *to_path;
 	struct icm_view *dir, *to_dir; /* referenced */
 	const char *name, *to_name;
+	struct icm_view *view; /* borrowed; what the name is to be for the helper */
 };
 
 static void forget_to(struct effect *f)
@@ -292,11 +312,12 @@ static void set_current(struct icm_events *e, const struct effect *f, bool is_di
 	e->current = (struct current){
 		.active = true,
 		.type = f->type,
-		.dir = icm_view_node(e->front, f->dir),
+		.dir = f->dir ? icm_view_node(e->front, f->dir) : 0,
 		.to_dir = f->to_dir ? icm_view_node(e->front, f->to_dir) : 0,
 		.name = f->name,
 		.to_name = f->to_name,
 		.is_dir = is_dir,
+		.view = f->view,
 	};
 }
 
@@ -326,8 +347,23 @@ static bool carry_out(struct icm_events *e, const struct effect *f, bool is_dir)
 	return ok;
 }
 
-/* False: the helper is gone. */
-static bool pass_on(struct icm_events *e, const struct change *c)
+/* Who hears of a change looks at once: the kernel must have forgotten what was. */
+static void wait_forgotten(struct icm_front *front, const struct effect *f)
+{
+	struct icm_view *view;
+	struct stat st;
+
+	icm_notify_drain(front->notifier, icm_view_node(front, f->dir));
+	if (f->to_dir)
+		icm_notify_drain(front->notifier, icm_view_node(front, f->to_dir));
+	if (icm_fs_lookup_cached(f->dir, f->name, &view, &st))
+		return;
+	icm_notify_drain(front->notifier, icm_view_node(front, view));
+	icm_fs_forget(view, 1);
+}
+
+/* A change of what a name stands for, or of the name; false: the helper is gone. */
+static bool pass_on_name(struct icm_events *e, const struct change *c)
 {
 	struct icm_front *front = e->front;
 	struct effect f = { .type = c->type, .path = c->path, .to_path = c->to_path };
@@ -337,12 +373,34 @@ static bool pass_on(struct icm_events *e, const struct change *c)
 	if (c->to_path)
 		f.to_dir = walk(front, c->to_path, &f.to_name);
 	if (judge(&f, c->is_dir) &&
-	    (is_known(front, f.dir) || (f.to_dir && is_known(front, f.to_dir))))
+	    (is_known(front, f.dir) || (f.to_dir && is_known(front, f.to_dir)))) {
+		wait_forgotten(front, &f);
 		ok = carry_out(e, &f, c->is_dir);
+	}
 	if (f.dir)
 		icm_fs_forget(f.dir, 1);
 	forget_to(&f);
 	return ok;
+}
+
+/* A change of a view that no name stands for: reached by a name that only the
+ * helper can look up, in a directory that nobody watches. */
+static bool pass_on_view(struct icm_events *e, const struct change *c)
+{
+	uint64_t node = icm_view_node(e->front, c->view);
+	ICM_AUTOFREE char *path = icm_asprintf(ICM_CONTROL_NAME "/@%" PRIx64, node);
+	const struct effect f = {
+		.type = c->type,
+		.mode = S_IFREG,
+		.path = path,
+		.name = strchr(path, '@'),
+		.view = c->view,
+	};
+
+	if (!is_known(e->front, c->view))
+		return true;
+	icm_notify_drain(e->front->notifier, node);
+	return carry_out(e, &f, false);
 }
 
 /* ---- the thread that feeds the helper ---- */
@@ -391,7 +449,7 @@ static void *events_thread(void *arg)
 
 		limit_locked(e, &second_ns, &n);
 		pthread_mutex_unlock(&e->lock);
-		ok = pass_on(e, c);
+		ok = c->view ? pass_on_view(e, c) : pass_on_name(e, c);
 		free_change(c);
 		pthread_mutex_lock(&e->lock);
 		if (!ok && !e->stopping) {
@@ -453,6 +511,8 @@ void icm_events_stop(struct icm_events *e)
 		pthread_join(e->thread, NULL);
 	if (e->helper)
 		reap(e);
+	while (e->first)
+		free_change(pop_locked(e));
 }
 
 struct icm_events *icm_events_free(struct icm_events *e)
@@ -460,8 +520,6 @@ struct icm_events *icm_events_free(struct icm_events *e)
 	if (!e)
 		return NULL;
 	icm_events_stop(e);
-	while (e->first)
-		free_change(pop_locked(e));
 	icm_map_free(&e->latest);
 	close(e->sock);
 	pthread_cond_destroy(&e->cond);
@@ -477,6 +535,7 @@ enum answer {
 	ANSWER_MISSING,
 	ANSWER_REMOVED, /* what had the name */
 	ANSWER_MOVED,	/* what has the other name now */
+	ANSWER_VIEW,	/* whose event it is */
 };
 
 static bool is(uint64_t dir, const char *name, const struct icm_req *r)
@@ -488,6 +547,9 @@ static enum answer choose_locked(const struct current *c, const struct icm_req *
 {
 	if (!c->active)
 		return ANSWER_USUAL;
+	if (c->view)
+		return icm_node_is_volatile(r->node) && !strcmp(c->name, r->name) ? ANSWER_VIEW
+										  : ANSWER_USUAL;
 	switch (c->type) {
 	case ICM_EVENT_CREATE:
 	case ICM_EVENT_MKDIR:
@@ -513,6 +575,7 @@ struct choice {
 	bool is_dir;
 	struct icm_view *to_dir; /* referenced */
 	char *to_name;		 /* owned */
+	struct icm_view *view;	 /* referenced */
 };
 
 static struct choice choose(struct icm_events *e, const struct icm_req *r)
@@ -528,6 +591,10 @@ static struct choice choose(struct icm_events *e, const struct icm_req *r)
 		icm_view_ref(c.to_dir);
 		c.to_name = icm_xstrdup(e->current.to_name);
 	}
+	if (c.answer == ANSWER_VIEW) {
+		c.view = e->current.view;
+		icm_view_ref(c.view);
+	}
 	return c;
 }
 
@@ -540,6 +607,19 @@ static void reply_fleeting(struct icm_req *r, struct icm_view *view, const struc
 	e.entry_timeout = 0;
 	e.attr_timeout = 0;
 	if (fuse_reply_entry(r->req, &e))
+		icm_entry_undo(r->front, &e);
+}
+
+/* The same under a name that isn't one; takes the reference. */
+static void reply_view(struct icm_req *r, struct icm_view *view)
+{
+	struct fuse_entry_param e = { .ino = icm_view_node(r->front, view) };
+	int err = icm_fs_getattr(view, &r->call, NULL, &e.attr);
+
+	icm_known_add(r->front->known, e.ino, 0, NULL);
+	if (err)
+		fuse_reply_err(r->req, icm_errno(err));
+	if (err || fuse_reply_entry(r->req, &e))
 		icm_entry_undo(r->front, &e);
 }
 
@@ -623,6 +703,9 @@ bool icm_events_lookup(struct icm_events *e, struct icm_req *r)
 		return true;
 	case ANSWER_MOVED:
 		answer_moved(r, &c);
+		return true;
+	case ANSWER_VIEW:
+		reply_view(r, c.view);
 		return true;
 	case ANSWER_USUAL:
 		break;

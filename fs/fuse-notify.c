@@ -24,7 +24,8 @@
 
 struct item {
 	struct item *next;
-	char name[]; /* empty: attributes and pages of the node itself */
+	uint64_t number; /* in its queue */
+	char name[];	 /* empty: attributes and pages of the node itself */
 };
 
 /* One node for which something is queued or being told. */
@@ -34,9 +35,9 @@ struct queue {
 	struct icm_notifier *notifier;
 	uint64_t node;
 	struct item *first, **last;
-	uint64_t data_asked, data_done; /* counts of inval_data */
-	unsigned drains;		/* who waits in icm_notify_drain */
-	bool idle;			/* no task is submitted */
+	uint64_t asked, done; /* numbers of the last items queued and told */
+	unsigned drains;      /* who waits in icm_notify_drain */
+	bool idle;	      /* no task is submitted */
 };
 
 struct icm_notifier {
@@ -192,7 +193,6 @@ static void queue_task(struct icm_task *task)
 
 	while (q->first) {
 		struct item *item = q->first;
-		uint64_t data = q->data_asked;
 
 		q->first = item->next;
 		if (!q->first)
@@ -200,10 +200,9 @@ static void queue_task(struct icm_task *task)
 		pthread_mutex_unlock(&n->lock);
 		tell(n, q->node, item);
 		pthread_mutex_lock(&n->lock);
-		if (!item->name[0]) {
-			q->data_done = data;
+		q->done = item->number;
+		if (q->drains)
 			pthread_cond_broadcast(&n->done);
-		}
 		free(item);
 	}
 	q->idle = true;
@@ -229,6 +228,7 @@ static void push_locked(struct icm_notifier *n, struct queue *q, const char *nam
 		return;
 	item = icm_xmalloc(sizeof(*item) + len + 1);
 	item->next = NULL;
+	item->number = ++q->asked;
 	memcpy(item->name, name, len + 1);
 	*q->last = item;
 	q->last = &item->next;
@@ -262,13 +262,9 @@ void icm_notify_expire(struct icm_notifier *n, uint64_t parent, const char *name
 void icm_notify_data(struct icm_notifier *n, uint64_t node)
 {
 	ICM_LOCK_SCOPE(&n->lock);
-	struct queue *q;
 
-	if (n->stopped)
-		return;
-	q = get_locked(n, node);
-	q->data_asked++;
-	push_locked(n, q, "");
+	if (!n->stopped)
+		push_locked(n, get_locked(n, node), "");
 }
 
 void icm_notify_drain(struct icm_notifier *n, uint64_t node)
@@ -279,9 +275,9 @@ void icm_notify_drain(struct icm_notifier *n, uint64_t node)
 
 	if (!q)
 		return;
-	asked = q->data_asked;
+	asked = q->asked;
 	q->drains++;
-	while (q->data_done < asked)
+	while (q->done < asked)
 		pthread_cond_wait(&n->done, &n->lock);
 	q->drains--;
 	drop_unused_locked(n, q);

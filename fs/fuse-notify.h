@@ -24,7 +24,7 @@ void icm_notify_attr(struct icm_front *front, uint64_t node);
 void icm_notify_expire(struct icm_notifier *n, uint64_t parent, const char *name);
 /* Queued: attributes and pages. */
 void icm_notify_data(struct icm_notifier *n, uint64_t node);
-/* Until what icm_notify_data was told of this node so far has taken effect. */
+/* Until what was queued for this node so far has taken effect. */
 void icm_notify_drain(struct icm_notifier *n, uint64_t node);
 /* Everything. */
 void icm_notify_reset(struct icm_front *front);

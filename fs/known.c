@@ -130,7 +130,8 @@ void icm_known_add(struct icm_known *k, uint64_t id, uint64_t parent, const char
 		icm_map_add(&k->nodes, &node->in_nodes, icm_hash_u64(id));
 	}
 	node->count++;
-	set_name_locked(k, node, parent, name);
+	if (name)
+		set_name_locked(k, node, parent, name);
 }
 
 void icm_known_sub(struct icm_known *k, uint64_t id, uint64_t n)

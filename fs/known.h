@@ -15,7 +15,8 @@ struct icm_known *icm_known_new(void);
 /* Takes NULL; returns NULL. */
 struct icm_known *icm_known_free(struct icm_known *k);
 
-/* One look-up of `node` is about to be given out, as `name` in `parent`. */
+/* One look-up of `node` is about to be given out, as `name` in `parent`; with NULL
+ * under no name that counts. */
 void icm_known_add(struct icm_known *k, uint64_t node, uint64_t parent, const char *name);
 /* n look-ups were forgotten. Before the view's own references are dropped. */
 void icm_known_sub(struct icm_known *k, uint64_t node, uint64_t n);

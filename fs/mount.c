@@ -160,7 +160,8 @@ static int make_sub_dir(struct mount *m, const char *name, char **ret_path, char
 	return err;
 }
 
-static int open_in(struct mount *m, const char *scratch, const char *work, char **ret_error)
+static int open_in(struct mount *m, const char *scratch, const char *work, const char *unsaved,
+		   char **ret_error)
 {
 	const struct icm_settings *s = m->settings;
 	const struct icm_volume_config config = {
@@ -173,6 +174,8 @@ static int open_in(struct mount *m, const char *scratch, const char *work, char 
 		.scratch_dir = s->no_scratch ? NULL : scratch,
 		.scratch_patterns = s->scratch_patterns,
 		.work_dir = work,
+		.unsaved_dir = unsaved,
+		.unsaved_max = (uint64_t)s->unsaved_mib << 20,
 		.mountpoint = m->path,
 		.uid = s->uid,
 		.gid = s->gid,
@@ -185,6 +188,7 @@ static int open_volume(struct mount *m, char **ret_error)
 {
 	ICM_AUTOFREE char *scratch = NULL;
 	ICM_AUTOFREE char *work = NULL;
+	ICM_AUTOFREE char *unsaved = NULL;
 	struct icm_url url = { 0 };
 	int err = icm_url_parse(m->settings->store, &url, ret_error);
 
@@ -196,7 +200,9 @@ static int open_volume(struct mount *m, char **ret_error)
 	if (!err)
 		err = make_sub_dir(m, "work", &work, ret_error);
 	if (!err)
-		err = open_in(m, scratch, work, ret_error);
+		err = make_sub_dir(m, "unsaved", &unsaved, ret_error);
+	if (!err)
+		err = open_in(m, scratch, work, unsaved, ret_error);
 	return err;
 }
 

@@ -7,6 +7,7 @@
 enum kind {
 	KIND_FLAG,    /* sets a bool */
 	KIND_SECONDS, /* uint32_t milliseconds from seconds with a fraction or not */
+	KIND_MIB,     /* uint32_t */
 	KIND_TEXT,
 	KIND_PATH,   /* made absolute: the daemon changes its directory */
 	KIND_ID,     /* uid_t or gid_t */
@@ -21,7 +22,7 @@ struct option {
 	const char *arg;   /* what stands behind '=' in the help; NULL: no value */
 	const char *help;  /* NULL: not shown */
 	size_t at;	   /* offset in struct icm_settings */
-	uint32_t min, max; /* seconds */
+	uint32_t min, max; /* seconds, MiB */
 	bool root;	   /* for root only */
 };
 
@@ -40,6 +41,10 @@ static const struct option options[] = {
 	{ "ttl", KIND_SECONDS, "SECONDS",
 	  "how long locks outlive a mount that has died (default 10, 1 to 3600)", AT(ttl_ms), 1,
 	  3600 },
+	{ "unsaved", KIND_MIB, "MIB",
+	  "how much of what can't be committed is kept on local disk for icmfs recover "
+	  "(default 1024, 1 to 1048576)",
+	  AT(unsaved_mib), 1, 1048576 },
 	{ "scratch", KIND_PATH, "FILE",
 	  "patterns of names that stay on local disk, in gitignore syntax, in place of the "
 	  "built-in ones",
@@ -83,6 +88,11 @@ static const struct option options[] = {
 	/* FUSE has no relative times of access; the rest is for mount(8), systemd and fstab. */
 	{ "default_permissions", KIND_IGNORED, NULL, "always on" },
 	{ "relatime", KIND_IGNORED },
+	/* mount -o remount takes them from /proc/mounts; the kernel's own */
+	{ "user_id", KIND_IGNORED },
+	{ "group_id", KIND_IGNORED },
+	{ "max_read", KIND_IGNORED },
+	{ "blksize", KIND_IGNORED },
 	{ "norelatime", KIND_IGNORED },
 	{ "strictatime", KIND_IGNORED },
 	{ "nostrictatime", KIND_IGNORED },
@@ -149,6 +159,20 @@ static int set_seconds(uint32_t *ms, const struct option *o, const char *value, 
 	return 0;
 }
 
+static int set_mib(uint32_t *mib, const struct option *o, const char *value, char **ret_error)
+{
+	unsigned long long n;
+	char *end;
+
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	if (*value < '0' || *value > '9' || *end || errno || n < o->min || n > o->max)
+		return fail(ret_error, icm_asprintf("option '%s' takes MiB from %u to %u, not '%s'",
+						    o->name, o->min, o->max, value));
+	*mib = (uint32_t)n;
+	return 0;
+}
+
 static int set_id(uint32_t *id, const struct option *o, const char *value, char **ret_error)
 {
 	unsigned long long n;
@@ -203,6 +227,8 @@ static int set(struct icm_settings *s, const struct option *o, const char *value
 		return set_flag(at, o);
 	case KIND_SECONDS:
 		return set_seconds(at, o, value, ret_error);
+	case KIND_MIB:
+		return set_mib(at, o, value, ret_error);
 	case KIND_ID:
 		return set_id(at, o, value, ret_error);
 	case KIND_PATH:

@@ -36,6 +36,9 @@ test   attr               getfattr, setfattr
 test   acl                getfacl: access lists are refused
 test   bindfs             what speed is compared with
 test   inotify-tools      watchers see remote changes
+test   strace             records what a power cut would leave on the disk
+test   perl-base          programs of a few lines in tests
+test   entr               runs a command when a file changes, remotely too
 test   procps             pgrep, ps: nothing is left behind
 END
 }

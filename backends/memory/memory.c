@@ -191,6 +191,13 @@ static int memory_get(struct icm_backend *be, const struct icm_ctx *ctx, const c
 	return 0;
 }
 
+/* Consul's `?keys` answers with names alone. */
+static void forget_all_but_keys(struct icm_entries *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		list->v[i].flags = list->v[i].create_index = list->v[i].modify_index = 0;
+}
+
 static int memory_list(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
 		       bool keys_only, struct icm_entries *ret_entries, uint64_t *ret_index)
 {
@@ -202,6 +209,8 @@ static int memory_list(struct icm_backend *be, const struct icm_ctx *ctx, const 
 	if (r)
 		return r;
 	store_list(&m->shared->data, prefix, keys_only, 0, ret_entries);
+	if (keys_only && m->shared->consul_limits)
+		forget_all_but_keys(ret_entries);
 	*ret_index = m->shared->data.index;
 	return 0;
 }

@@ -43,7 +43,8 @@ void icm_memory_set_fault(struct icm_backend *be, icm_memory_fault_fn fn, void *
  * two mounts is cut off. */
 void icm_memory_set_instance_fault(struct icm_backend *be, icm_memory_fault_fn fn, void *userdata);
 /* Facts as Consul 1.8.7 has them: 64 operations, 512 KiB of JSON with base64,
- * values of 512 KiB, not local, leases that must be renewed. Call before use. */
+ * values of 512 KiB, not local, leases that must be renewed, listings of keys
+ * without indexes. Call before use. */
 void icm_memory_set_consul_limits(struct icm_backend *be);
 /* Ends a lease from outside, as a time-out would: its key vanishes. -ENOENT. */
 int icm_memory_expire_lease(struct icm_backend *be, const char *key);

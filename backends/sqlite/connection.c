@@ -315,8 +315,26 @@ int reader_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connecti
 	return 0;
 }
 
+int short_reader_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->writer && !s->writer_busy && !s->n_writers_waiting) {
+		s->writer_busy = true;
+		lend(s->writer, ctx);
+		*ret = s->writer;
+		pthread_mutex_unlock(&s->lock);
+		return 0;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return reader_take(s, ctx, ret);
+}
+
 void reader_give(struct icm_sqlite *s, struct connection *c)
 {
+	if (c == s->writer) {
+		writer_give(s);
+		return;
+	}
 	c->ctx = NULL;
 	ICM_LOCK_SCOPE(&s->lock);
 	c->next = s->idle;
@@ -326,10 +344,15 @@ void reader_give(struct icm_sqlite *s, struct connection *c)
 
 int writer_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret)
 {
+	bool in_time = true;
 	ICM_LOCK_SCOPE(&s->lock);
-	while (s->writer_busy)
-		if (!wait_locked(s, ctx, &s->writer_freed) && s->writer_busy)
-			return -EHOSTUNREACH;
+
+	s->n_writers_waiting++;
+	while (s->writer_busy && in_time)
+		in_time = wait_locked(s, ctx, &s->writer_freed);
+	s->n_writers_waiting--;
+	if (s->writer_busy)
+		return -EHOSTUNREACH;
 	s->writer_busy = true;
 	lend(s->writer, ctx);
 	*ret = s->writer;

@@ -164,11 +164,21 @@ static int reap(struct icm_sqlite *s, const struct icm_ctx *ctx, const char *fro
 	return r;
 }
 
+/* Every transaction of a mount checks its own lease: that one lives as long as
+ * this process, and nobody has to look. */
+static bool is_own(const struct icm_sqlite *s, const char *key)
+{
+	return !strncmp(key + strlen("lease/"), s->nonce, ICM_ID_HEX);
+}
+
 int lease_reap_key(struct icm_sqlite *s, const struct icm_ctx *ctx, const char *key)
 {
-	/* the next string behind the key */
-	ICM_AUTOFREE char *to = icm_asprintf("%s\x01", key);
+	ICM_AUTOFREE char *to = NULL;
 
+	if (is_own(s, key))
+		return 0;
+	/* the next string behind the key */
+	to = icm_asprintf("%s\x01", key);
 	return reap(s, ctx, key, to);
 }
 
@@ -205,7 +215,6 @@ int sqlite_lease_open(struct icm_backend *be, const struct icm_ctx *ctx, uint32_
 	struct icm_op op = { .type = ICM_OP_SET, .value = value, .len = len };
 	struct icm_sqlite *s = sqlite_of(be);
 	ICM_AUTOFREE char *key = NULL;
-	char id[ICM_ID_HEX + 1];
 	struct connection *c;
 	bool changed = false;
 	uint64_t index;
@@ -214,8 +223,7 @@ int sqlite_lease_open(struct icm_backend *be, const struct icm_ctx *ctx, uint32_
 	r = lease_reap_prefix(s, ctx, "lease/");
 	if (r)
 		return r;
-	icm_random_id(id);
-	op.key = key = icm_asprintf("lease/%s", id);
+	op.key = key = icm_asprintf("lease/%s%x", s->nonce, atomic_fetch_add(&s->n_leases, 1));
 	r = write_begin(s, ctx, &c, &index);
 	if (r)
 		return r;

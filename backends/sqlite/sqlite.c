@@ -10,6 +10,7 @@
 
 #include "backends/url.h"
 #include "util/clock.h"
+#include "util/digest.h"
 
 /* In pages of 4 KiB. Below the first the WAL is left alone; from the second on
  * writers wait until it is emptied, so that it stays bounded even if there is
@@ -105,6 +106,7 @@ static int start_store(struct icm_backend *be)
 	int r;
 
 	s->hub.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	icm_random_id(s->nonce);
 	if (s->hub.event_fd < 0 || identity_of_self(&s->self))
 		return -EIO;
 	if (!be->facts.read_only)
@@ -153,7 +155,7 @@ static int get(struct icm_backend *be, const struct icm_ctx *ctx, const char *ke
 	if (lease_key(key))
 		r = lease_reap_key(s, ctx, key);
 	if (!r)
-		r = reader_take(s, ctx, &c);
+		r = short_reader_take(s, ctx, &c);
 	if (r)
 		return r;
 	r = key_read(c, key, 0, ret_entry);
@@ -184,14 +186,14 @@ static int list(struct icm_backend *be, const struct icm_ctx *ctx, const char *p
 	return r;
 }
 
-static int read_index(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
-		      uint64_t *ret_index)
+int sqlite_index(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
+		 uint64_t *ret_index)
 {
 	struct icm_sqlite *s = sqlite_of(be);
 	struct connection *c;
 	int r;
 
-	r = reader_take(s, ctx, &c);
+	r = short_reader_take(s, ctx, &c);
 	if (r)
 		return r;
 	r = connection_index(c, ret_index);
@@ -297,7 +299,7 @@ const struct icm_backend_ops icm_backend_sqlite = {
 	.close = close_store,
 	.get = get,
 	.list = list,
-	.index = read_index,
+	.index = sqlite_index,
 	.txn = sqlite_txn,
 	.watch = sqlite_watch,
 	.wake = sqlite_wake,

@@ -7,7 +7,8 @@
  *
  * Writers take turns at one connection per instance, readers share a pool and
  * never wait for writers. Beside the file stand SQLite's own -wal and -shm and
- * our -wake, which every commit opens so that other processes' watches wake. */
+ * our -wake: who watches holds a shared lock on it, and a commit opens it when
+ * somebody else does, so that their watches wake. */
 #ifndef ICM_BACKENDS_SQLITE_SQLITE_H
 #define ICM_BACKENDS_SQLITE_SQLITE_H
 
@@ -17,6 +18,7 @@
 
 #include "backends/backend.h"
 #include "util/clock.h"
+#include "util/digest.h"
 
 #define SQLITE_STORE_ID	     0x49434d46 /* application_id: "ICMF" */
 #define SQLITE_STORE_VERSION 1		/* user_version */
@@ -68,7 +70,9 @@ struct hub {
 	bool armed;
 	bool leader;
 	uint64_t generation; /* counts the leader's wake-ups and icm_backend_wake() */
+	unsigned own;	     /* blocked watches that want changes of this instance as well */
 	int event_fd;	     /* wakes the leader */
+	int wake_fd;	     /* -wake, with a shared lock: somebody watches here; -1 = none */
 	int wake_inotify;    /* on -wake: commits */
 	int wake_wd;	     /* -1 = not watched */
 	int wal_inotify;     /* on -wal: writes of commits to come */
@@ -79,17 +83,20 @@ struct hub {
 
 struct icm_sqlite {
 	struct icm_backend be;
-	char *path;	      /* owned; with links resolved */
-	char *wal_path;	      /* owned */
-	char *wake_path;      /* owned */
-	bool immutable;	      /* on a read-only file system */
-	struct identity self; /* set by start */
+	char *path;		    /* owned; with links resolved */
+	char *wal_path;		    /* owned */
+	char *wake_path;	    /* owned */
+	bool immutable;		    /* on a read-only file system */
+	struct identity self;	    /* set by start */
+	char nonce[ICM_ID_HEX + 1]; /* begins the names of this instance's leases */
+	atomic_uint n_leases;	    /* that were made */
 
 	pthread_mutex_t lock;	     /* protects: */
 	pthread_cond_t reader_freed; /* both by CLOCK_MONOTONIC */
 	pthread_cond_t writer_freed;
 	struct connection *idle; /* owned */
 	unsigned n_readers;	 /* idle or in use */
+	unsigned n_writers_waiting;
 	bool writer_busy;
 
 	struct connection *writer; /* owned; used by who set writer_busy */
@@ -114,6 +121,10 @@ char *connection_immutable_uri(const char *path);
 
 /* A reader from the pool; waits when all are in use (-EHOSTUNREACH at the deadline). */
 int reader_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret);
+/* For a read of a few rows: the writer, if nobody writes or wants to. Its page
+ * cache outlives its own commits, a reader's has to be filled anew after each. */
+int short_reader_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret);
+/* What either of the two gave. */
 void reader_give(struct icm_sqlite *s, struct connection *c);
 /* The writer, likewise. */
 int writer_take(struct icm_sqlite *s, const struct icm_ctx *ctx, struct connection **ret);
@@ -171,6 +182,9 @@ int write_end(struct icm_sqlite *s, struct connection *c, uint64_t index, bool c
 
 int sqlite_txn(struct icm_backend *be, const struct icm_ctx *ctx, const struct icm_op *ops,
 	       size_t n_ops, struct icm_txn_result *result);
+
+int sqlite_index(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
+		 uint64_t *ret_index);
 
 /* ---- leases (lease.c) ---- */
 

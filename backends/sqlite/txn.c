@@ -274,6 +274,17 @@ static int apply(struct connection *c, const struct icm_op *ops, size_t n_ops, u
 	return r;
 }
 
+/* So many single keys are read in no time. */
+#define SHORT_OPS 4
+
+static bool reads_tree(const struct icm_op *ops, size_t n_ops)
+{
+	for (size_t i = 0; i < n_ops; i++)
+		if (ops[i].type == ICM_OP_GET_TREE)
+			return true;
+	return false;
+}
+
 /* A transaction that only looks waits for no writer. */
 static int txn_read(struct icm_sqlite *s, const struct icm_ctx *ctx, const struct icm_op *ops,
 		    size_t n_ops, struct icm_txn_result *result)
@@ -282,7 +293,8 @@ static int txn_read(struct icm_sqlite *s, const struct icm_ctx *ctx, const struc
 	bool changed = false;
 	int r;
 
-	r = reader_take(s, ctx, &c);
+	r = n_ops <= SHORT_OPS && !reads_tree(ops, n_ops) ? short_reader_take(s, ctx, &c)
+							  : reader_take(s, ctx, &c);
 	if (r)
 		return r;
 	r = connection_run(c, ST_BEGIN);

@@ -2,14 +2,16 @@
  * Watches without polling. A change is visible once the store's index has
  * moved; two kernel events lead to looking at it:
  *
- *   -wake opened    a commit is visible: its writer opens the file after it.
+ *   -wake opened    a commit is visible: its writer opens the file after it,
+ *                   if somebody else watches (holds a lock on it).
  *   -wal changed    a commit is on its way: SQLite writes the WAL, syncs it,
  *                   and only then makes the change visible. Its writer may be
  *                   killed before it opens -wake, so the index is looked at
  *                   again after growing pauses, and then no more.
  *
  * The pauses run whenever the WAL was written, whether a change was seen or
- * not: the frames may have been those of the commit after it. */
+ * not: the frames may have been those of the commit after it. They run too
+ * after the kernel's watches were placed: a commit may have been on its way. */
 #include "backends/sqlite/sqlite.h"
 
 #include <assert.h>
@@ -56,15 +58,37 @@ static void wake_leader(struct icm_sqlite *s)
 	(void)!write(s->hub.event_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 }
 
+static void next_turn_locked(struct icm_sqlite *s)
+{
+	s->hub.generation++;
+	pthread_cond_broadcast(&s->hub.turn);
+	wake_leader(s);
+}
+
+/* Whether another instance watches; yes, if it can't be told. Who begins to
+ * watch takes its lock first and looks at the index then, so it can't miss a
+ * commit that didn't see its lock. */
+static bool others_watch_locked(struct hub *h)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
+
+	return h->wake_fd < 0 || fcntl(h->wake_fd, F_OFD_GETLK, &lock) < 0 ||
+	       lock.l_type != F_UNLCK;
+}
+
 void watch_poke(struct icm_sqlite *s)
 {
-	int fd = wake_file_open(s);
+	bool others;
+	int fd;
 
-	/* This instance's watches see it as others do. */
+	pthread_mutex_lock(&s->hub.lock);
+	others = others_watch_locked(&s->hub);
+	if (s->hub.own)
+		next_turn_locked(s);
+	pthread_mutex_unlock(&s->hub.lock);
+	fd = others ? wake_file_open(s) : -1;
 	if (fd >= 0)
 		close(fd);
-	else
-		wake_leader(s);
 }
 
 /* ---- set-up ---- */
@@ -80,7 +104,7 @@ int watch_init(struct icm_sqlite *s)
 	pthread_cond_init(&h->turn, &attr);
 	pthread_condattr_destroy(&attr);
 	h->wake_inotify = h->wal_inotify = h->wake_wd = h->wal_wd = -1;
-	h->event_fd = -1;
+	h->event_fd = h->wake_fd = -1;
 	return 0;
 }
 
@@ -96,29 +120,53 @@ void watch_deinit(struct icm_sqlite *s)
 
 	assert(!h->leader);
 	close_fd(h->event_fd);
+	close_fd(h->wake_fd);
 	close_fd(h->wake_inotify);
 	close_fd(h->wal_inotify);
 	pthread_cond_destroy(&h->turn);
 	pthread_mutex_destroy(&h->lock);
 }
 
-/* (Re)places the kernel's watches; the same inode keeps its number. */
-static void place_locked(struct icm_sqlite *s)
+/* Says to those who commit that somebody watches here. */
+static void lock_wake_locked(struct icm_sqlite *s)
 {
-	uint32_t gone = IN_DELETE_SELF | IN_MOVE_SELF;
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	struct hub *h = &s->hub;
 
+	close_fd(h->wake_fd);
+	h->wake_fd = wake_file_open(s);
+	if (h->wake_fd >= 0)
+		fcntl(h->wake_fd, F_OFD_SETLK, &lock);
+}
+
+/* (Re)places the lock and the kernel's watches; the same inode keeps its
+ * number. In this order: opening the file would wake this watch too. */
+static void place_locked(struct icm_sqlite *s)
+{
+	uint32_t gone = IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB;
+	struct hub *h = &s->hub;
+
+	lock_wake_locked(s);
 	if (h->wake_inotify >= 0)
 		h->wake_wd = inotify_add_watch(h->wake_inotify, s->wake_path, IN_OPEN | gone);
-	/* Made only when missing: opening it would wake this watch too. */
-	if (h->wake_inotify >= 0 && h->wake_wd < 0 && errno == ENOENT) {
-		close_fd(wake_file_open(s));
-		h->wake_wd = inotify_add_watch(h->wake_inotify, s->wake_path, IN_OPEN | gone);
-	}
 	/* SQLite holds the WAL open: its removal is a change of its links only */
 	if (h->wal_inotify >= 0)
 		h->wal_wd = inotify_add_watch(h->wal_inotify, s->wal_path,
 					      IN_MODIFY | IN_ATTRIB | gone);
+}
+
+/* When to look at the index next. */
+static void note_wal_locked(struct hub *h, bool written)
+{
+	int64_t now = icm_now_ns();
+
+	if (written)
+		h->stage = 0;
+	else if (h->look_ns && now >= h->look_ns)
+		h->stage++;
+	else
+		return;
+	h->look_ns = h->stage < ICM_COUNT(look_after_ns) ? now + look_after_ns[h->stage] : 0;
 }
 
 static void arm_locked(struct icm_sqlite *s)
@@ -131,6 +179,7 @@ static void arm_locked(struct icm_sqlite *s)
 	h->wake_inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	h->wal_inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	place_locked(s);
+	note_wal_locked(h, true);
 	if (h->wake_wd < 0 || h->wal_wd < 0)
 		icm_log_debug("sqlite: no kernel events for \"%s\" (%s)", s->path, strerror(errno));
 }
@@ -180,19 +229,6 @@ static void wait_for_events(struct icm_sqlite *s, int64_t until_ns, bool with_wa
 	(void)!read(h->event_fd, &count, sizeof(count));
 }
 
-static void note_wal_locked(struct hub *h, bool written)
-{
-	int64_t now = icm_now_ns();
-
-	if (written)
-		h->stage = 0;
-	else if (h->look_ns && now >= h->look_ns)
-		h->stage++;
-	else
-		return;
-	h->look_ns = h->stage < ICM_COUNT(look_after_ns) ? now + look_after_ns[h->stage] : 0;
-}
-
 /* One wait on behalf of all watches of the instance. */
 static void lead_locked(struct icm_sqlite *s, int64_t deadline_ns)
 {
@@ -211,7 +247,7 @@ static void lead_locked(struct icm_sqlite *s, int64_t deadline_ns)
 	written = drain(h->wal_inotify, &moved);
 	if (moved || h->wake_wd < 0 || h->wal_wd < 0)
 		place_locked(s);
-	note_wal_locked(h, written);
+	note_wal_locked(h, written || moved);
 	h->leader = false;
 	h->generation++;
 	pthread_cond_broadcast(&h->turn);
@@ -227,38 +263,23 @@ static void follow_locked(struct hub *h, int64_t deadline_ns)
 		pthread_cond_wait(&h->turn, &h->lock);
 }
 
-static int read_index(struct icm_sqlite *s, const struct icm_ctx *ctx, uint64_t *ret)
+/* hub->lock held. */
+static int watch_locked(struct icm_sqlite *s, const struct icm_ctx *ctx, uint64_t since,
+			uint64_t *ret_index)
 {
-	struct connection *c;
-	int r;
-
-	r = reader_take(s, ctx, &c);
-	if (r)
-		return r;
-	r = connection_index(c, ret);
-	reader_give(s, c);
-	return r;
-}
-
-int sqlite_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
-		 uint64_t since, uint64_t *ret_index)
-{
-	struct icm_sqlite *s = sqlite_of(be);
 	struct hub *h = &s->hub;
-	uint64_t generation, index = 0;
+	uint64_t generation;
 	int r;
 
-	ICM_LOCK_SCOPE(&h->lock);
-	arm_locked(s);
 	for (;;) {
 		if (ctx->cancel && atomic_load(ctx->cancel))
 			return -ECANCELED;
 		generation = h->generation;
 		pthread_mutex_unlock(&h->lock);
-		r = read_index(s, ctx, &index);
+		r = sqlite_index(&s->be, ctx, "", ret_index);
 		pthread_mutex_lock(&h->lock);
-		if (r == 0 && index != since)
-			break;
+		if (r == 0 && *ret_index != since)
+			return 0;
 		if (ctx->deadline_ns && icm_now_ns() >= ctx->deadline_ns)
 			return -ETIMEDOUT;
 		if (r)
@@ -270,8 +291,23 @@ int sqlite_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *
 		else
 			lead_locked(s, ctx->deadline_ns);
 	}
-	*ret_index = index;
-	return 0;
+}
+
+int sqlite_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
+		 uint64_t since, uint64_t *ret_index)
+{
+	struct icm_sqlite *s = sqlite_of(be);
+	uint64_t index = 0;
+	int r;
+
+	ICM_LOCK_SCOPE(&s->hub.lock);
+	arm_locked(s);
+	s->hub.own += !ctx->others;
+	r = watch_locked(s, ctx, since, &index);
+	s->hub.own -= !ctx->others;
+	if (!r)
+		*ret_index = index;
+	return r;
 }
 
 void sqlite_wake(struct icm_backend *be)
@@ -279,7 +315,5 @@ void sqlite_wake(struct icm_backend *be)
 	struct icm_sqlite *s = sqlite_of(be);
 
 	ICM_LOCK_SCOPE(&s->hub.lock);
-	s->hub.generation++;
-	pthread_cond_broadcast(&s->hub.turn);
-	wake_leader(s);
+	next_turn_locked(s);
 }

@@ -62,11 +62,13 @@ void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struc
 		icm_file_new_version(vol, inode, by, news);
 	} else {
 		for (struct icm_file *f = inode->views; f; f = f->next) {
-			if (f->frozen || f == by)
+			if (f == by)
 				continue;
-			f->version = icm_inode_version(inode);
+			if (!f->frozen)
+				f->version = icm_inode_version(inode);
 			icm_news_view(news, f, false);
 		}
+		icm_news_apart(news, inode, by, ICM_EVENT_ATTRIB);
 	}
 }
 
@@ -89,6 +91,8 @@ void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_
 	icm_news_name(news, name->dir, name->text);
 	icm_tree_remove(&vol->tree, name);
 	icm_news_inode(news, inode, false); /* link count, ctime */
+	for (struct icm_file *f = inode->views; f && !icm_inode_is_dir(inode); f = f->next)
+		icm_news_event(news, f, ICM_EVENT_ATTRIB);
 	icm_inode_unref(&vol->tree, inode);
 }
 

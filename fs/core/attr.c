@@ -336,23 +336,28 @@ int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char
 	ICM_AUTOFREE char *key = NULL;
 	bool linked;
 	int r = 0;
-	ICM_LOCK_SCOPE(&f->io);
 
-	(void)call;
 	if (!S_ISLNK(view->type))
 		return -EINVAL;
+	if (!icm_file_lock_io(f, call))
+		return ICM_WOULD_WAIT;
+	if (!f->base && call->nowait && !vol->be->facts.local) {
+		pthread_mutex_unlock(&f->io);
+		return ICM_WOULD_WAIT;
+	}
 	if (!f->base) { /* a link's target never changes */
 		pthread_mutex_lock(&vol->lock);
 		linked = inode_of(view)->attr.linked;
 		path = icm_inode_path(inode_of(view));
 		pthread_mutex_unlock(&vol->lock);
-		if (!path && !linked)
-			return -ENOENT;
-		key = linked ? icm_key_inode(view->ino) : icm_key_tree(path);
-		r = load_target(vol, f, key, linked);
+		r = path || linked ? 0 : -ENOENT;
+		key = linked ? icm_key_inode(view->ino) : r == 0 ? icm_key_tree(path) : NULL;
+		if (r == 0)
+			r = load_target(vol, f, key, linked);
 	}
 	if (r == 0)
 		*ret_target = icm_xstrndup(f->base->bytes, f->base->len);
+	pthread_mutex_unlock(&f->io);
 	return r;
 }
 

@@ -16,10 +16,12 @@ int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct
 /* The process of a thread; 0 when it is gone (open.c). */
 pid_t icm_process_of(pid_t tid);
 /* A view is about to be given to the kernel as the answer to a look-up by `tid`:
- * which view it is. *ret_left: the one passed in, if it is another, to be
- * forgotten. volume->lock held. */
+ * which view it is. *ret_left: the one passed in, if it is another, for
+ * icm_file_leave. volume->lock held. */
 struct icm_file *icm_file_looked_up(struct icm_volume *vol, struct icm_file *f, pid_t tid,
 				    struct icm_file **ret_left);
+/* Takes the reference (or NULL): its name stands for another view now. */
+void icm_file_leave(struct icm_volume *vol, struct icm_file *left);
 /* A thread is about to open it: its version stays. volume->lock held. */
 bool icm_file_is_pinned(const struct icm_file *f);
 /* The view stays at its version, and new openers get another one (file-view.c);

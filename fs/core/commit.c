@@ -4,11 +4,14 @@
  * way at a time on a local store (it has one writer anyway), two elsewhere. */
 #include "core/commit.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/feed.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -101,18 +104,17 @@ static void take_batch(struct icm_volume *vol, struct icm_commits *c, struct bat
 /* The name of the program that a thread belongs to. */
 static char *program_of(pid_t pid)
 {
-	ICM_AUTOFREE char *path = NULL;
-	ICM_AUTOFCLOSE FILE *f = NULL;
-	char comm[64];
+	ICM_AUTOCLOSE int fd = -1;
+	char path[32], comm[64];
+	ssize_t n;
 
 	if (pid <= 0)
 		return icm_xstrdup("");
-	path = icm_asprintf("/proc/%d/comm", (int)pid);
-	f = fopen(path, "re");
-	if (!f || !fgets(comm, sizeof(comm), f))
-		return icm_xstrdup("");
-	comm[strcspn(comm, "\n")] = '\0';
-	return icm_xstrdup(comm);
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, comm, sizeof(comm));
+	/* the kernel ends it with a newline */
+	return n > 0 ? icm_xstrndup(comm, (size_t)n - 1) : icm_xstrdup("");
 }
 
 static char *feed_value(struct icm_volume *vol, const struct batch *b, const char *id,
@@ -151,6 +153,28 @@ struct attempt {
 	struct icm_txn_result result;
 };
 
+static void finish_part(struct batch *b, size_t i, int result, uint64_t index)
+{
+	b->parts[i]->result = result;
+	b->parts[i]->index = index;
+	memmove(b->parts + i, b->parts + i + 1, (b->n_parts - i - 1) * sizeof(b->parts[0]));
+	b->n_parts--;
+}
+
+/* What was made under locks of a former lease isn't sent under this one: others
+ * may have had the locks meanwhile. After the guard was taken: see replace_lease. */
+static void drop_lost(struct icm_volume *vol, struct batch *b)
+{
+	uint64_t epoch;
+
+	pthread_mutex_lock(&vol->lock);
+	epoch = vol->lock_epoch;
+	pthread_mutex_unlock(&vol->lock);
+	for (size_t i = b->n_parts; i-- > 0;)
+		if (b->parts[i]->lock_epoch && b->parts[i]->lock_epoch != epoch)
+			finish_part(b, i, -EIO, 0);
+}
+
 static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
@@ -164,6 +188,9 @@ static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
 	r = icm_lease_guard(vol, &lease_key, &a->lease_index);
 	if (r < 0)
 		return r;
+	drop_lost(vol, b);
+	if (!b->n_parts)
+		return 0;
 	for (size_t i = 0; i < b->n_parts; i++)
 		n += b->parts[i]->n_ops;
 	ops = icm_xcalloc(n + N_GUARD + N_FEED, sizeof(*ops));
@@ -280,14 +307,6 @@ static int recheck_meta(struct icm_volume *vol)
 	return 0;
 }
 
-static void finish_part(struct batch *b, size_t i, int result, uint64_t index)
-{
-	b->parts[i]->result = result;
-	b->parts[i]->index = index;
-	memmove(b->parts + i, b->parts + i + 1, (b->n_parts - i - 1) * sizeof(b->parts[0]));
-	b->n_parts--;
-}
-
 static void finish_all(struct batch *b, int result, uint64_t index)
 {
 	while (b->n_parts)
@@ -350,6 +369,8 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		struct attempt a = { .id = "" };
 		int r = send(vol, b, &a);
 
+		if (!b->n_parts)
+			return; /* nothing was left to send */
 		if (r == -ETIMEDOUT) {
 			r = settle(vol, b, &a);
 			if (r == -ENOENT)
@@ -357,8 +378,11 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		}
 		if (r == -ESTALE)
 			r = after_refusal(vol, b, &a);
-		else if (r == 0)
+		else if (r == 0) {
+			if (!b->quiet)
+				icm_feed_note(vol, a.id, a.result.index);
 			finish_all(b, 0, a.result.index);
+		}
 		icm_txn_result_clear(&a.result);
 		if (r == -EHOSTUNREACH && icm_now_ns() < b->deadline_ns) {
 			pause_before_retry(tries++);
@@ -415,6 +439,7 @@ int icm_commit(struct icm_volume *vol, struct icm_part *part)
 		c->active++;
 		pthread_mutex_unlock(&c->lock);
 		run_batch(vol, &b);
+		icm_upkeep_commit(vol);
 		pthread_mutex_lock(&c->lock);
 		c->active--;
 		for (size_t i = 0; i < n; i++)

@@ -17,7 +17,8 @@ struct icm_part {
 	size_t cost;		    /* against the store's limit of bytes */
 	struct icm_change *changes; /* owned */
 	size_t n_changes, cap_changes;
-	pid_t pid; /* thread for which it is done, for the record; 0 = none */
+	pid_t pid;	     /* thread for which it is done, for the record; 0 = none */
+	uint64_t lock_epoch; /* volume's, while the mount has the file's locks; 0 = it hasn't */
 	/* after icm_commit */
 	uint64_t index;	  /* the transaction's */
 	size_t failed_op; /* with -ESTALE: number of the operation in this part */
@@ -66,7 +67,8 @@ struct icm_commits *icm_commits_free(struct icm_commits *c);
 
 /* Commits. 0: done at part->index. -ESTALE: precondition part->failed_op did
  * not hold, nothing was done. -EROFS, -EACCES, -ENOSPC, -EFBIG (over the
- * store's limits), -ETIMEDOUT (the store stayed away; certainly not done, or
+ * store's limits), -EIO also: the locks under which it was made are lost,
+ * -ETIMEDOUT (the store stayed away; certainly not done, or
  * not known and reported so in the log), -EIO. Never called with volume->lock held. */
 int icm_commit(struct icm_volume *vol, struct icm_part *part) ICM_MUST_CHECK;
 /* Whether the part fits one transaction of this store. */

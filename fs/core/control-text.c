@@ -9,6 +9,7 @@
 #include "config.h"
 #include "core/key.h"
 #include "core/scratch.h"
+#include "core/unsaved.h"
 #include "util/buf.h"
 
 #define LAST_BYTE (UINT64_MAX >> 1)
@@ -197,6 +198,20 @@ static json_t *unsaved_object(const struct icm_volume_status *s)
 	return o;
 }
 
+/* What could not be committed and waits for icmfs recover. */
+static json_t *kept_object(const struct icm_volume_status *s)
+{
+	ICM_CLEANUP(icm_unsaved_list_clear) struct icm_unsaved_list list = { 0 };
+	json_t *o = json_object();
+
+	if (s->unsaved_dir && icm_unsaved_read(s->unsaved_dir, &list) < 0)
+		list.bad = 1;
+	set_number(o, "files", list.n + list.bad);
+	set_number(o, "bytes", list.bytes);
+	set(o, "directory", icm_control_json_path(s->unsaved_dir));
+	return o;
+}
+
 static json_t *errors_array(const struct icm_volume_status *s)
 {
 	json_t *array = json_array();
@@ -230,6 +245,7 @@ char *icm_control_status(struct icm_volume *vol)
 	set_number(o, "index", s.index);
 	set_number(o, "files", s.files);
 	set(o, "unsaved", unsaved_object(&s));
+	set(o, "kept", kept_object(&s));
 	set_number(o, "locks", locks.n);
 	set(o, "lease", lease_object(&s));
 	set(o, "errors", errors_array(&s));

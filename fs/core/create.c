@@ -49,8 +49,7 @@ static int lookup_in_tree(struct icm_view *dir, const char *name, pid_t tid,
 	if (r == -ENOENT)
 		path = icm_inode_path(inode_of(dir));
 	pthread_mutex_unlock(&vol->lock);
-	if (left)
-		icm_fs_forget(&left->view, 1);
+	icm_file_leave(vol, left);
 	if (r == -ENOENT && path && vol->scratch)
 		r = icm_scratch_lookup(vol->scratch, path, name, ret_view, ret_st);
 	return r;

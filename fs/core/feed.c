@@ -11,18 +11,14 @@
 #include "core/commit.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
 
-#define FEED_MAX     256 /* records in the feed before the oldest move to the log */
-#define FEED_KEEP    64	 /* stay then */
-#define FEED_MOVE    58	 /* at most so many in one transaction of a store with Consul's limits */
-#define LOG_SEGMENTS 256 /* kept */
-#define READ_BATCH   60	 /* keys in one read transaction */
+#define READ_BATCH 60 /* keys in one read transaction */
 
 struct record {
 	struct icm_feed_record rec;
-	char *key; /* owned; NULL where the caller has it */
 	uint64_t index;
 	bool valid;
 };
@@ -36,58 +32,82 @@ static int by_index(const void *a, const void *b)
 
 static void free_records(struct record *v, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		if (v[i].valid)
 			icm_feed_record_clear(&v[i].rec);
-		free(v[i].key);
-	}
 	free(v);
 }
 
-static int read_floor(struct icm_volume *vol, uint64_t *ret_floor, uint64_t *ret_index)
+static uint64_t parse_floor(const struct icm_entry *e)
+{
+	ICM_AUTOFREE char *text = icm_xstrndup(e->value, e->len);
+
+	return strtoull(text, NULL, 10);
+}
+
+int icm_feed_floor(struct icm_volume *vol, uint64_t *ret_floor, uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
-	ICM_AUTOFREE char *text = NULL;
 	int r = icm_backend_get(vol->be, &ctx, ICM_KEY_FLOOR, &e);
 
 	if (r < 0)
 		return r == -ENOENT ? -EPROTO : r;
-	text = icm_xstrndup(e.value, e.len);
-	*ret_floor = strtoull(text, NULL, 10);
+	*ret_floor = parse_floor(&e);
 	*ret_index = e.modify_index;
 	return 0;
 }
 
-/* Reads the records with these keys; one that is gone makes it -EAGAIN. */
-static int read_records(struct icm_volume *vol, char *const *keys, size_t n, struct record *out)
+static void take_record(struct icm_volume *vol, const struct icm_entry *e, struct record *rec)
 {
-	for (size_t at = 0; at < n; at += READ_BATCH) {
-		size_t count = n - at < READ_BATCH ? n - at : READ_BATCH;
-		struct icm_ctx ctx = icm_volume_ctx(vol);
-		ICM_AUTORESULT struct icm_txn_result res = { 0 };
-		struct icm_op ops[READ_BATCH] = { 0 };
-		int r;
+	rec->index = e->modify_index;
+	rec->valid = icm_feed_record_decode(e->value, e->len, &rec->rec) == 0;
+	if (!rec->valid)
+		icm_log_err("feed record '%s' is damaged; the tree is listed anew", e->key);
+}
 
-		for (size_t i = 0; i < count; i++)
-			ops[i] = (struct icm_op){ ICM_OP_GET, .key = keys[at + i] };
-		r = icm_backend_txn(vol->be, &ctx, ops, count, &res);
-		if (r == -ESTALE)
-			return -EAGAIN;
-		if (r < 0)
-			return r;
-		for (size_t i = 0; i < res.entries.n; i++) {
-			const struct icm_entry *e = &res.entries.v[i];
-			struct record *rec = &out[at + i];
+/* One transaction: the floor, and the records with these keys. -EAGAIN: one of
+ * them is gone. */
+static int read_batch(struct icm_volume *vol, char *const *keys, size_t n, struct record *out,
+		      uint64_t *ret_floor)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTORESULT struct icm_txn_result res = { 0 };
+	struct icm_op ops[1 + READ_BATCH] = { { ICM_OP_GET, .key = ICM_KEY_FLOOR } };
+	int r;
 
-			rec->index = e->modify_index;
-			rec->valid = icm_feed_record_decode(e->value, e->len, &rec->rec) == 0;
-			if (!rec->valid)
-				icm_log_err("feed record '%s' is damaged; the tree is listed anew",
-					    e->key);
-		}
+	for (size_t i = 0; i < n; i++)
+		ops[1 + i] = (struct icm_op){ ICM_OP_GET, .key = keys[i] };
+	r = icm_backend_txn(vol->be, &ctx, ops, 1 + n, &res);
+	if (r == -ESTALE)
+		return res.n_errors && res.errors[0].op == 0 ? -EPROTO : -EAGAIN;
+	for (size_t i = 0; r == 0 && i < res.entries.n; i++) {
+		const struct icm_entry *e = &res.entries.v[i];
+
+		if (e->op == 0)
+			*ret_floor = parse_floor(e);
+		else
+			take_record(vol, e, &out[e->op - 1]);
 	}
-	return 0;
+	return r;
+}
+
+/* The floor counts as it is after the keys were listed, and before any later batch:
+ * a record that goes meanwhile fails its batch. */
+static int read_records(struct icm_volume *vol, char *const *keys, size_t n, struct record *out,
+			uint64_t *ret_floor)
+{
+	size_t at = 0;
+	int r;
+
+	do {
+		size_t count = n - at < READ_BATCH ? n - at : READ_BATCH;
+		uint64_t floor;
+
+		r = read_batch(vol, keys + at, count, out + at, at ? &floor : ret_floor);
+		at += count;
+	} while (r == 0 && at < n);
+	return r;
 }
 
 static bool is_own(struct icm_volume *vol, const struct icm_feed_record *rec)
@@ -114,28 +134,81 @@ static bool apply_records(struct icm_volume *vol, struct record *v, size_t n)
 	return again;
 }
 
-/* Keys of the feed that may hold something new. */
-static int new_keys(struct icm_volume *vol, char ***ret_keys, size_t *ret_n, size_t *ret_all,
-		    uint64_t *ret_index)
+/* ---- which records are new ---- */
+
+void icm_feed_note(struct icm_volume *vol, const char *id, uint64_t index)
+{
+	struct icm_known_txn *known;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	known = &vol->known[vol->next_known++ % ICM_KNOWN_TXNS];
+	memcpy(known->id, id, sizeof(known->id));
+	known->index = index;
+}
+
+/* volume->lock held. */
+static bool is_known_record(struct icm_volume *vol, const char *key)
+{
+	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++)
+		if (strcmp(vol->known[i].id, key + strlen("feed/")) == 0)
+			return true;
+	return false;
+}
+
+/* Both lists are in byte order; *at is the position in the older one. */
+static bool was_seen(const struct icm_entries *seen, size_t *at, const char *key)
+{
+	int order = 1;
+
+	while (*at < seen->n && (order = strcmp(seen->v[*at].key, key)) < 0)
+		++*at;
+	return *at < seen->n && order == 0;
+}
+
+/* Takes the keys out of `list` (they stay in it, borrowed) that have to be read:
+ * where the store tells their indexes, those behind the position; else those that
+ * weren't there the last time. What this mount knows anyway needs no reading. */
+static char **new_keys(struct icm_volume *vol, const struct icm_entries *list, size_t *ret_n)
+{
+	char **keys = icm_xcalloc(list->n, sizeof(*keys));
+	size_t at = 0;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	*ret_n = 0;
+	for (size_t i = 0; i < list->n; i++) {
+		const struct icm_entry *e = &list->v[i];
+		bool old = e->modify_index ? e->modify_index <= vol->position
+					   : was_seen(&vol->feed_seen, &at, e->key);
+
+		if (!old && !is_known_record(vol, e->key))
+			keys[(*ret_n)++] = e->key;
+	}
+	return keys;
+}
+
+static int list_keys(struct icm_volume *vol, struct icm_entries *list, uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOENTRIES struct icm_entries list = { 0 };
-	uint64_t position;
-	int r = icm_backend_list(vol->be, &ctx, "feed/", true, &list, ret_index);
 
-	if (r < 0)
-		return r;
-	pthread_mutex_lock(&vol->lock);
-	position = vol->position;
-	pthread_mutex_unlock(&vol->lock);
-	*ret_keys = icm_xcalloc(list.n, sizeof(**ret_keys));
-	*ret_n = 0;
-	*ret_all = list.n;
-	for (size_t i = 0; i < list.n; i++)
-		/* a store that doesn't tell indexes of keys says 0 */
-		if (!list.v[i].modify_index || list.v[i].modify_index > position)
-			(*ret_keys)[(*ret_n)++] = ICM_STEAL(&list.v[i].key);
-	return 0;
+	return icm_backend_list(vol->be, &ctx, "feed/", true, list, ret_index);
+}
+
+static void set_seen(struct icm_volume *vol, struct icm_entries *list)
+{
+	icm_entries_clear(&vol->feed_seen);
+	vol->feed_seen = *list;
+	*list = (struct icm_entries){ 0 };
+}
+
+int icm_feed_see(struct icm_volume *vol)
+{
+	ICM_AUTOENTRIES struct icm_entries list = { 0 };
+	uint64_t index;
+	int r = list_keys(vol, &list, &index);
+
+	if (r == 0)
+		set_seen(vol, &list);
+	return r;
 }
 
 static void set_reachable(struct icm_volume *vol, bool reachable)
@@ -151,38 +224,36 @@ static void set_reachable(struct icm_volume *vol, bool reachable)
 
 static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 {
-	char **keys = NULL;
-	size_t n = 0;
-	uint64_t index, floor = 0, floor_index, position;
+	ICM_AUTOENTRIES struct icm_entries list = { 0 };
+	ICM_AUTOFREE char **keys = NULL;
 	struct record *records;
+	uint64_t index, floor = 0;
+	size_t n = 0;
 	bool again;
-	int r = new_keys(vol, &keys, &n, ret_all, &index);
+	int r = list_keys(vol, &list, &index);
 
 	if (r < 0)
 		return r;
+	*ret_all = list.n;
+	keys = new_keys(vol, &list, &n);
 	records = icm_xcalloc(n, sizeof(*records));
-	if (n)
-		r = read_records(vol, keys, n, records);
-	if (r == 0)
-		r = read_floor(vol, &floor, &floor_index);
+	r = read_records(vol, keys, n, records, &floor);
 	pthread_mutex_lock(&vol->lock);
-	position = vol->position;
-	again = vol->resync_wanted;
+	again = vol->resync_wanted || floor > vol->position;
 	pthread_mutex_unlock(&vol->lock);
-	if (r == 0 && (floor > position || again)) {
+	if (r == 0 && (again || apply_records(vol, records, n)))
 		r = icm_feed_list(vol);
-	} else if (r == 0) {
-		if (apply_records(vol, records, n))
-			r = icm_feed_list(vol);
+	if (r == 0) {
+		set_seen(vol, &list);
+		for (size_t i = 0; i < n; i++)
+			if (records[i].valid)
+				icm_feed_note(vol, records[i].rec.id, records[i].index);
 		pthread_mutex_lock(&vol->lock);
-		if (index > vol->position)
+		if (!again && index > vol->position)
 			vol->position = index;
 		pthread_mutex_unlock(&vol->lock);
 	}
 	free_records(records, n);
-	for (size_t i = 0; i < n; i++)
-		free(keys[i]);
-	free(keys);
 	return r;
 }
 
@@ -230,109 +301,14 @@ void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 		vol->position = index;
 }
 
-/* ---- moving old records to the log ---- */
-
-static int all_records(struct icm_volume *vol, struct record **ret, size_t *ret_n)
-{
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOENTRIES struct icm_entries list = { 0 };
-	uint64_t index;
-	int r = icm_backend_list(vol->be, &ctx, "feed/", false, &list, &index);
-
-	if (r < 0)
-		return r;
-	*ret = icm_xcalloc(list.n, sizeof(**ret));
-	for (size_t i = 0; i < list.n; i++) {
-		struct record *rec = &(*ret)[i];
-
-		rec->key = ICM_STEAL(&list.v[i].key);
-		rec->index = list.v[i].modify_index;
-		rec->valid = icm_feed_record_decode(list.v[i].value, list.v[i].len, &rec->rec) == 0;
-	}
-	*ret_n = list.n;
-	return 0;
-}
-
-/* One transaction: the oldest records of `v` (sorted) out of the feed, into a segment. */
-static int move_to_log(struct icm_volume *vol, struct record *v, size_t n, uint64_t floor_index)
-{
-	struct icm_log_segment seg = { 0 };
-	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
-	struct icm_feed_record *records = icm_xcalloc(n, sizeof(*records));
-	uint64_t *indexes = icm_xcalloc(n, sizeof(*indexes));
-	uint64_t last = v[n - 1].index;
-	char *floor = icm_asprintf("%" PRIu64, last);
-	char *value;
-	size_t len;
-
-	for (size_t i = 0; i < n; i++) {
-		icm_part_delete(&part, icm_xstrdup(v[i].key));
-		if (!v[i].valid)
-			continue; /* damaged: nothing to keep */
-		records[seg.n] = v[i].rec;
-		indexes[seg.n++] = v[i].index;
-	}
-	seg.records = records;
-	seg.indexes = indexes;
-	value = icm_log_segment_encode(&seg, &len);
-	free(records);
-	free(indexes);
-	icm_part_cas(&part, icm_xstrdup(ICM_KEY_FLOOR), floor_index, floor, strlen(floor), 0);
-	icm_part_set(&part, icm_asprintf("log/%020" PRIu64, last), value, len, 0);
-	if (!icm_part_fits(vol, &part) && n > 1)
-		return move_to_log(vol, v, n / 2, floor_index);
-	return icm_commit_quiet(vol, &part);
-}
-
-static void drop_old_log(struct icm_volume *vol)
-{
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOENTRIES struct icm_entries list = { 0 };
-	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
-	uint64_t index;
-
-	if (icm_backend_list(vol->be, &ctx, "log/", true, &list, &index) < 0)
-		return;
-	for (size_t i = 0; i + LOG_SEGMENTS < list.n && i < FEED_MOVE; i++)
-		icm_part_delete(&part, icm_xstrdup(list.v[i].key));
-	if (part.n_ops && icm_commit_quiet(vol, &part) < 0)
-		icm_log_debug("old log segments stay for now");
-}
-
-/* Any mount does it; another one that is faster makes ours fail, which is fine. */
-static void trim_feed(struct icm_volume *vol)
-{
-	struct record *v = NULL;
-	size_t n = 0;
-	uint64_t floor, floor_index;
-
-	if (read_floor(vol, &floor, &floor_index) < 0 || all_records(vol, &v, &n) < 0)
-		return;
-	qsort(v, n, sizeof(*v), by_index);
-	if (n > FEED_KEEP) {
-		size_t max = vol->be->facts.local ? FEED_MAX : FEED_MOVE;
-		size_t old = n - FEED_KEEP;
-		int r = move_to_log(vol, v, old < max ? old : max, floor_index);
-
-		if (r == 0)
-			drop_old_log(vol);
-		else
-			icm_log_debug("feed not trimmed: %s", strerror(-r));
-	}
-	free_records(v, n);
-}
-
 /* ---- the watch ---- */
 
-/* Own commits move the store's index as well, and are in the tree by themselves.
- * Now and then it is worth a look all the same: the feed has to be trimmed. */
+/* Own commits move the store's index as well, and are in the tree by themselves. */
 static bool is_known(struct icm_volume *vol, uint64_t index)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	if (vol->resync_wanted || index > vol->position)
-		return false;
-	return ++vol->own_wakes % (FEED_KEEP / 2) != 0;
+	return !vol->resync_wanted && index <= vol->position;
 }
 
 static void *watch_thread(void *arg)
@@ -346,6 +322,7 @@ static void *watch_thread(void *arg)
 	while (!atomic_load(&vol->stopping)) {
 		int64_t due = icm_file_thaw_old(vol);
 		struct icm_ctx ctx = { .cancel = &vol->stopping,
+				       .others = true,
 				       .deadline_ns = due ? icm_now_ns() + due : 0 };
 		uint64_t index = since;
 		size_t all = 0;
@@ -358,9 +335,9 @@ static void *watch_thread(void *arg)
 		if (r == 0 && !is_known(vol, index)) {
 			pthread_mutex_lock(&vol->feed_lock);
 			r = catch_up(vol, &all);
-			if (r == 0 && all > FEED_MAX && !vol->read_only)
-				trim_feed(vol);
 			pthread_mutex_unlock(&vol->feed_lock);
+			if (r == 0)
+				icm_upkeep_feed_size(vol, all);
 		}
 		set_reachable(vol, r == 0);
 		if (r < 0) {
@@ -372,7 +349,6 @@ static void *watch_thread(void *arg)
 		}
 		since = index;
 		icm_volume_load_ignore(vol);
-		icm_backend_maintain(vol->be);
 	}
 	return NULL;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The change feed: brings the tree copy up to the store, tells the kernel what
- * to forget, and moves old records to the log. */
+ * The change feed: brings the tree copy up to the store and tells the kernel
+ * what to forget. */
 #ifndef ICM_CORE_FEED_H
 #define ICM_CORE_FEED_H
 
@@ -10,12 +10,20 @@
 int icm_feed_open_deployment(struct icm_volume *vol, bool create, char **ret_error) ICM_MUST_CHECK;
 /* Reads the whole tree. At start, and when the feed doesn't reach back far enough. */
 int icm_feed_list(struct icm_volume *vol) ICM_MUST_CHECK;
+/* Notes that all records which are in the feed now are taken care of: a listing
+ * follows. feed_lock held. */
+int icm_feed_see(struct icm_volume *vol) ICM_MUST_CHECK;
 /* Applies all records up to the store's present state. */
 int icm_feed_catch_up(struct icm_volume *vol) ICM_MUST_CHECK;
 /* The thread that watches; started last, ended first. */
 int icm_feed_start(struct icm_volume *vol) ICM_MUST_CHECK;
 void icm_feed_stop(struct icm_volume *vol);
 
+/* The index up to which records have left the feed, and the modify index of that
+ * key. Errors: as of the store, -EPROTO when it isn't there. */
+int icm_feed_floor(struct icm_volume *vol, uint64_t *ret_floor, uint64_t *ret_index) ICM_MUST_CHECK;
+/* A transaction of icmfs with this id of its feed record has this index. */
+void icm_feed_note(struct icm_volume *vol, const char *id, uint64_t index);
 /* A name's removal at an index; volume->lock held. */
 void icm_grave_dig(struct icm_volume *vol, const char *path, uint64_t index);
 /* Whether `path` was removed after `index`; volume->lock held. */

@@ -50,13 +50,28 @@ struct icm_version icm_inode_version(const struct icm_inode *inode)
 				     .hash = inode->attr.hash };
 }
 
+/* New openers may get it. */
+static bool is_newest(const struct icm_file *f)
+{
+	return !f->frozen && !icm_file_is_given_up(f);
+}
+
+/* The kernel finds it by the inode's names. */
+static bool is_named(const struct icm_file *f)
+{
+	return f->inode->named == f && is_newest(f);
+}
+
 struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode)
 {
-	struct icm_file *f;
+	struct icm_file *f = inode->named;
 
+	/* the same as before, as long as it will do: others may have thawed meanwhile */
+	if (f && is_newest(f) && icm_view_tryref(&f->view))
+		return f;
 	for (f = inode->views; f; f = f->next)
-		if (!f->frozen && !f->conflict && icm_view_tryref(&f->view))
-			return f;
+		if (is_newest(f) && icm_view_tryref(&f->view))
+			return inode->named = f;
 	f = icm_xcalloc(1, sizeof(*f));
 	icm_view_init(&f->view, &icm_shared_view_ops, vol, inode->attr.ino, inode->attr.mode);
 	f->inode = icm_inode_ref(inode);
@@ -65,6 +80,7 @@ struct icm_file *icm_file_get(struct icm_volume *vol, struct icm_inode *inode)
 	f->version = icm_inode_version(inode);
 	f->next = inode->views;
 	inode->views = f;
+	inode->named = f;
 	return f;
 }
 
@@ -79,6 +95,8 @@ void icm_shared_free(struct icm_view *view)
 	while (*at != f)
 		at = &(*at)->next;
 	*at = f->next;
+	if (f->inode->named == f)
+		f->inode->named = NULL;
 	if (f->frozen)
 		vol->n_frozen--;
 	icm_inode_unref(&vol->tree, f->inode);
@@ -133,23 +151,23 @@ void icm_file_stat(struct icm_volume *vol, struct icm_file *f, struct stat *st)
 
 /* ---- news ---- */
 
-static void add_news(struct icm_news *n, struct icm_file *f, int what, const char *name)
+/* Room for one about this view; NULL: nobody knows it any more. */
+static struct icm_news_item *add_news(struct icm_news *n, struct icm_file *f, int what)
 {
 	if (!icm_view_tryref(&f->view))
-		return; /* nobody knows it any more */
+		return NULL;
 	f->untold += what == ICM_NEWS_DATA;
 	if (n->n == n->cap) {
 		n->cap = n->cap ? n->cap * 2 : 8;
 		n->v = icm_xrealloc(n->v, n->cap * sizeof(*n->v));
 	}
-	n->v[n->n++] = (struct icm_news_item){ .what = what,
-					       .view = &f->view,
-					       .name = name ? icm_xstrdup(name) : NULL };
+	n->v[n->n] = (struct icm_news_item){ .what = what, .view = &f->view };
+	return &n->v[n->n++];
 }
 
 void icm_news_view(struct icm_news *n, struct icm_file *f, bool data)
 {
-	add_news(n, f, data ? ICM_NEWS_DATA : ICM_NEWS_ATTR, NULL);
+	add_news(n, f, data ? ICM_NEWS_DATA : ICM_NEWS_ATTR);
 }
 
 void icm_news_inode(struct icm_news *n, struct icm_inode *inode, bool data)
@@ -160,8 +178,30 @@ void icm_news_inode(struct icm_news *n, struct icm_inode *inode, bool data)
 
 void icm_news_name(struct icm_news *n, struct icm_inode *dir, const char *name)
 {
-	for (struct icm_file *f = dir->views; f; f = f->next)
-		add_news(n, f, ICM_NEWS_NAME, name);
+	for (struct icm_file *f = dir->views; f; f = f->next) {
+		struct icm_news_item *item = add_news(n, f, ICM_NEWS_NAME);
+
+		if (item)
+			item->name = icm_xstrdup(name);
+	}
+}
+
+void icm_news_event(struct icm_news *n, struct icm_file *f, enum icm_event_type type)
+{
+	struct icm_news_item *item = add_news(n, f, ICM_NEWS_EVENT);
+
+	if (item)
+		item->event = type;
+}
+
+void icm_news_apart(struct icm_news *n, struct icm_inode *inode, const struct icm_file *by,
+		    enum icm_event_type type)
+{
+	if (icm_inode_is_dir(inode))
+		return; /* has one view */
+	for (struct icm_file *f = inode->views; f; f = f->next)
+		if (f != by && !is_named(f))
+			icm_news_event(n, f, type);
 }
 
 static void told(struct icm_volume *vol, struct icm_file *f)
@@ -185,6 +225,9 @@ void icm_news_tell(struct icm_volume *vol, struct icm_news *n)
 			to->attr_changed(vol->notify_data, item->view);
 		else if (item->what == ICM_NEWS_NAME && to->expire_name)
 			to->expire_name(vol->notify_data, item->view, item->name);
+		else if (item->what == ICM_NEWS_EVENT && to->event)
+			to->event(vol->notify_data,
+				  &(struct icm_event){ .type = item->event, .view = item->view });
 		if (item->what == ICM_NEWS_DATA)
 			told(vol, icm_file_of(item->view));
 		free(item->name);
@@ -200,12 +243,17 @@ void icm_news_tell(struct icm_volume *vol, struct icm_news *n)
  * one is recognised by its generation. */
 static void follow(struct icm_volume *vol, struct icm_file *f, struct icm_news *news)
 {
-	if (f->frozen)
+	bool thaws = f->frozen;
+
+	if (thaws)
 		vol->n_frozen--;
 	f->frozen = false;
 	f->unsettled = true;
 	f->version = icm_inode_version(f->inode);
 	icm_news_view(news, f, true);
+	/* its readers see the change only now */
+	if (thaws)
+		icm_news_event(news, f, ICM_EVENT_MODIFY);
 }
 
 void icm_file_freeze(struct icm_volume *vol, struct icm_file *f)
@@ -235,6 +283,7 @@ void icm_file_new_version(struct icm_volume *vol, struct icm_inode *inode, struc
 	}
 	for (struct icm_name *name = inode->names; froze && name; name = name->alias)
 		icm_news_name(news, name->dir, name->text);
+	icm_news_apart(news, inode, by, ICM_EVENT_MODIFY);
 }
 
 void icm_file_thaw(struct icm_volume *vol, struct icm_file *f, struct icm_news *news)

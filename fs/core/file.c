@@ -9,13 +9,13 @@
 #include "core/key.h"
 #include "core/names.h"
 #include "core/shared.h"
+#include "core/unsaved.h"
 #include "util/clock.h"
 #include "util/log.h"
 
 /* ---- read ---- */
 
-/* Takes the content lock; false: it would wait and may not. */
-static bool lock_io(struct icm_file *f, const struct icm_call *call)
+bool icm_file_lock_io(struct icm_file *f, const struct icm_call *call)
 {
 	if (call->nowait)
 		return pthread_mutex_trylock(&f->io) == 0;
@@ -85,7 +85,7 @@ static bool is_lost(struct icm_volume *vol, struct icm_handle *h, int *ret_error
 	struct icm_file *f = icm_file_of(h->view);
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	*ret_error = icm_file_lock_is_lost(vol, h) ? -EIO : f->conflict ? -ESTALE : 0;
+	*ret_error = f->lost || icm_file_lock_is_lost(vol, h) ? -EIO : f->conflict ? -ESTALE : 0;
 	return *ret_error != 0;
 }
 
@@ -99,7 +99,7 @@ ssize_t icm_shared_read(struct icm_handle *h, const struct icm_call *call, void 
 
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	for (int tries = 0; n == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++) {
 		if (icm_file_is_loaded(vol, f, (uint64_t)off, size))
@@ -168,7 +168,7 @@ ssize_t icm_shared_write(struct icm_handle *h, const struct icm_call *call, cons
 
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	if (call->nowait && !vol->be->facts.local && !f->data_is_work) {
 		pthread_mutex_unlock(&f->io);
@@ -208,7 +208,7 @@ int icm_shared_fallocate(struct icm_handle *h, const struct icm_call *call, int 
 		return -EINVAL;
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	if (call->nowait && !vol->be->facts.local && !f->data_is_work)
 		r = ICM_WOULD_WAIT;
@@ -244,7 +244,7 @@ off_t icm_shared_lseek(struct icm_handle *h, const struct icm_call *call, off_t 
 		return -ENXIO;
 	if (is_lost(vol, h, &r))
 		return r;
-	if (!lock_io(f, call))
+	if (!icm_file_lock_io(f, call))
 		return ICM_WOULD_WAIT;
 	if (call->nowait && !vol->be->facts.local) {
 		pthread_mutex_unlock(&f->io);
@@ -324,13 +324,37 @@ int icm_shared_fsync(struct icm_handle *h, const struct icm_call *call, bool dat
 	return icm_file_publish(vol, icm_file_of(h->view), call->pid);
 }
 
+/* What can't be committed goes to the local disk, for icmfs recover. */
+static void keep_or_lose(struct icm_volume *vol, struct icm_file *f, const char *path, int error)
+{
+	int r = icm_unsaved_keep(vol, f, path, strerror(-error));
+
+	if (r == 0) {
+		icm_log_err("'%s' could not be published after its last close: %s; its bytes are "
+			    "kept, see icmfs recover",
+			    path, strerror(-error));
+		return;
+	}
+	icm_log_err("'%s' could not be published after its last close: %s; nor kept: %s", path,
+		    strerror(-error),
+		    r == -ENOENT ? "this mount has no place for it" : strerror(-r));
+	icm_volume_note_error(vol, path, strerror(-error));
+}
+
 void icm_file_give_up(struct icm_volume *vol, struct icm_file *f, int error)
 {
 	ICM_AUTOFREE char *path = NULL;
 
-	pthread_mutex_lock(&f->io);
 	pthread_mutex_lock(&vol->lock);
 	path = icm_inode_path(f->inode);
+	if (!path && f->inode->last_path) /* removed by another mount */
+		path = icm_xstrdup(f->inode->last_path);
+	pthread_mutex_unlock(&vol->lock);
+	/* else it was unlinked, or a conflict copy was made and logged */
+	if (path && error != -ESTALE)
+		keep_or_lose(vol, f, path, error);
+	pthread_mutex_lock(&f->io);
+	pthread_mutex_lock(&vol->lock);
 	f->dirty = f->written = f->times_set = false;
 	f->pages_gen = 0;
 	if (!f->inode->published && f->inode->names)
@@ -339,10 +363,6 @@ void icm_file_give_up(struct icm_volume *vol, struct icm_file *f, int error)
 	f->data = icm_data_free(f->data);
 	f->data_is_work = false;
 	pthread_mutex_unlock(&f->io);
-	if (!path || error == -ESTALE)
-		return; /* it was unlinked, or a conflict copy was made and logged */
-	icm_log_err("'%s' could not be published after its last close: %s", path, strerror(-error));
-	icm_volume_note_error(vol, path, strerror(-error));
 }
 
 void icm_shared_release(struct icm_handle *h)
@@ -350,12 +370,14 @@ void icm_shared_release(struct icm_handle *h)
 	struct icm_volume *vol = h->view->vol;
 	struct icm_file *f = icm_file_of(h->view);
 	bool writes = (h->flags & O_ACCMODE) != O_RDONLY || (h->flags & O_TRUNC);
-	bool dirty, last;
+	bool dirty, last, lost;
 	int r = 0;
 
-	/* What another open file has cut and not written yet isn't ours to publish. */
+	/* What another open file has cut and not written yet isn't ours to publish, and
+	 * nothing that was written under a lock which is lost. */
 	pthread_mutex_lock(&vol->lock);
-	dirty = f->dirty && writes &&
+	lost = icm_file_lock_is_lost(vol, h);
+	dirty = f->dirty && writes && !lost &&
 		(f->n_writers == 1 ||
 		 (f->written && icm_file_handle_of(h)->changed > f->published_changes));
 	pthread_mutex_unlock(&vol->lock);
@@ -367,7 +389,9 @@ void icm_shared_release(struct icm_handle *h)
 	last = --f->n_handles == 0;
 	dirty = f->dirty;
 	pthread_mutex_unlock(&vol->lock);
-	if (last && dirty && r == 0) {
+	if (last && dirty && lost) {
+		r = -EIO;
+	} else if (last && dirty && r == 0) {
 		/* it was changed while it was published */
 		r = icm_file_publish(vol, f, icm_file_handle_of(h)->opener);
 		pthread_mutex_lock(&vol->lock);

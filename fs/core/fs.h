@@ -224,11 +224,14 @@ enum icm_event_type {
 	ICM_EVENT_MOVE, /* `name` in `dir` became `to_name` in `to_dir` */
 };
 
-/* A change made on another mount, for inotify watchers on this one. */
+/* A change for inotify watchers that the kernel here hasn't made itself: of a name
+ * on another mount, or (MODIFY, ATTRIB) of one view that its name doesn't stand
+ * for at present. Everything is borrowed during the call. */
 struct icm_event {
 	enum icm_event_type type;
-	const char *path;    /* relative to the root; borrowed during the call */
-	const char *to_path; /* move */
+	struct icm_view *view; /* NULL: by path */
+	const char *path;      /* relative to the root */
+	const char *to_path;   /* move */
 	bool is_dir;
 };
 

@@ -38,8 +38,9 @@ struct icm_volume_status {
 	uint64_t index; /* everything up to here is known */
 	uint64_t files; /* regular files in the tree */
 	uint64_t unsaved_files, unsaved_bytes;
-	char *lease_key;      /* owned; NULL: no lease */
-	int64_t lease_age_ms; /* since the last renewal was sent */
+	const char *unsaved_dir; /* where what could not be committed is; borrowed; may be NULL */
+	char *lease_key;	 /* owned; NULL: no lease */
+	int64_t lease_age_ms;	 /* since the last renewal was sent */
 	uint32_t lease_ttl_ms;
 	uid_t uid; /* owner of the deployment's root */
 	gid_t gid;

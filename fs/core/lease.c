@@ -15,6 +15,7 @@ struct icm_lease_keeper {
 	uint64_t index;		/* of the key, as this mount last knew */
 	uint64_t counter;
 	int64_t acked_ns; /* CLOCK_BOOTTIME when the last acknowledged renewal was sent */
+	bool over;	  /* one TTL after that: the store may have let others in */
 	bool stop, threaded;
 	pthread_t thread;
 };
@@ -82,6 +83,7 @@ static int open_lease(struct icm_volume *vol)
 	k->index = lease.index;
 	k->counter = 0;
 	k->acked_ns = sent;
+	k->over = false;
 	pthread_mutex_unlock(&k->lock);
 	return 0;
 }
@@ -93,18 +95,26 @@ int icm_lease_guard(struct icm_volume *vol, char **ret_key, uint64_t *ret_index)
 
 	if (!k->lease.key)
 		return -EIO;
+	if (k->over)
+		return -EHOSTUNREACH; /* the renewal replaces it as soon as the store answers */
 	*ret_key = icm_xstrdup(k->lease.key);
 	*ret_index = k->index;
 	return 0;
 }
 
-/* The lease is over: whatever was locked under it is lost, the rest goes on
- * with a new one. renewing held. */
-static int replace_lease(struct icm_volume *vol)
+static void lose_locks(struct icm_volume *vol)
 {
 	icm_log_warning("the lease of this mount is over; locks held through it are lost");
 	icm_volume_note_error(vol, "", "the lease was lost, and locks with it");
 	icm_locks_lost(vol);
+}
+
+/* The lease is over: whatever was locked under it is lost, the rest goes on
+ * with a new one. In this order: a commit that finds the new lease finds the
+ * locks lost as well. renewing held. */
+static int replace_lease(struct icm_volume *vol)
+{
+	lose_locks(vol);
 	return open_lease(vol);
 }
 
@@ -180,45 +190,92 @@ int icm_lease_settle(struct icm_volume *vol)
 	return 0;
 }
 
-static void renew(struct icm_volume *vol)
+static int64_t ttl_ns(const struct icm_lease_keeper *k)
+{
+	return (int64_t)k->lease.ttl_ms * ICM_NS_PER_MS;
+}
+
+/* A renewal that isn't answered soon is sent anew: it has a third of the TTL. */
+static int renew(struct icm_volume *vol)
 {
 	struct icm_lease_keeper *k = vol->lease;
-	struct icm_ctx ctx = icm_volume_ctx(vol);
 	struct icm_lease lease = { 0 };
+	struct icm_ctx ctx = { 0 };
 	int64_t sent = icm_boottime_ns();
+	bool over;
 	int r;
 	ICM_LOCK_SCOPE(&k->renewing);
 
 	pthread_mutex_lock(&k->lock);
+	ctx.deadline_ns = icm_now_ns() + ttl_ns(k) / 3;
+	over = k->over;
 	if (k->lease.key)
 		lease = (struct icm_lease){ icm_xstrdup(k->lease.key), k->lease.index,
 					    k->lease.ttl_ms };
 	pthread_mutex_unlock(&k->lock);
-	r = lease.key ? icm_backend_lease_renew(vol->be, &ctx, &lease) : -ENOENT;
-	if (r == -ENOENT)
-		r = replace_lease(vol);
-	pthread_mutex_lock(&k->lock);
-	if (r == 0)
-		k->acked_ns = sent;
-	pthread_mutex_unlock(&k->lock);
+	if (over) {
+		/* what it had claimed goes with it */
+		r = icm_backend_lease_close(vol->be, &ctx, &lease);
+		if (r == 0)
+			r = open_lease(vol);
+	} else {
+		r = lease.key ? icm_backend_lease_renew(vol->be, &ctx, &lease) : -ENOENT;
+		if (r == -ENOENT)
+			r = replace_lease(vol);
+		pthread_mutex_lock(&k->lock);
+		if (r == 0 && k->acked_ns < sent)
+			k->acked_ns = sent;
+		pthread_mutex_unlock(&k->lock);
+	}
 	icm_lease_clear(&lease);
+	return r;
+}
+
+/* The mount's own clock says that the lease may have ended: nothing is to be
+ * believed of its locks from now on, whatever the store still thinks. */
+static void expire(struct icm_volume *vol)
+{
+	struct icm_lease_keeper *k = vol->lease;
+
+	pthread_mutex_lock(&k->lock);
+	k->over = true;
+	pthread_mutex_unlock(&k->lock);
+	lose_locks(vol);
+}
+
+/* Until a time of CLOCK_BOOTTIME, or stop; lock held. A machine that slept finds
+ * itself late, not early. */
+static void sleep_until_locked(struct icm_lease_keeper *k, int64_t boottime_ns)
+{
+	int64_t left = boottime_ns - icm_boottime_ns();
+	struct timespec until = icm_ns_to_timespec(icm_now_ns() + (left > 0 ? left : 0));
+
+	pthread_cond_timedwait(&k->stop_cond, &k->lock, &until);
 }
 
 static void *renew_thread(void *arg)
 {
 	struct icm_volume *vol = arg;
 	struct icm_lease_keeper *k = vol->lease;
+	int64_t due;
 
 	pthread_mutex_lock(&k->lock);
+	due = k->acked_ns + ttl_ns(k) / 3;
 	while (!k->stop) {
-		struct timespec until = icm_ns_to_timespec(
-			icm_now_ns() + (int64_t)k->lease.ttl_ms * ICM_NS_PER_MS / 3);
+		int64_t now = icm_boottime_ns(), end = k->acked_ns + ttl_ns(k);
+		bool over = !k->over && now >= end;
+		int r;
 
-		if (pthread_cond_timedwait(&k->stop_cond, &k->lock, &until) != ETIMEDOUT)
+		if (!over && now < due) {
+			sleep_until_locked(k, k->over || due < end ? due : end);
 			continue;
+		}
 		pthread_mutex_unlock(&k->lock);
-		renew(vol);
+		if (over)
+			expire(vol);
+		r = renew(vol);
 		pthread_mutex_lock(&k->lock);
+		due = icm_boottime_ns() + ttl_ns(k) / (r == 0 ? 3 : 20);
 	}
 	pthread_mutex_unlock(&k->lock);
 	return NULL;

@@ -331,6 +331,8 @@ int icm_feed_list(struct icm_volume *vol)
 	 * is in both, and applying it again changes nothing. */
 	r = icm_backend_index(vol->be, &ctx, "", &index);
 	if (r == 0)
+		r = icm_feed_see(vol);
+	if (r == 0)
 		r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
 	if (r == 0)
 		r = place_listing(vol, &res.entries, index);

@@ -217,10 +217,13 @@ static int lock_shared(struct icm_handle *h, const struct icm_call *call,
 
 	if (vol->read_only && req->type != F_UNLCK)
 		return -ENOLCK;
-	/* an unlock publishes first; so does the first lock of a new file */
-	if (req->type == F_UNLCK || is_unpublished(vol, f)) {
+	/* What was written under a lock is stored before the lock is released or weakened, and if
+	 * it can't be, the lock stays (bytes that went to a conflict copy are stored). The first
+	 * lock of a new file publishes it. */
+	if (req->type == F_UNLCK || is_unpublished(vol, f) ||
+	    icm_lock_table_downgrades(table, h->serial, req)) {
 		r = icm_file_publish(vol, f, call->pid);
-		if (r < 0 && req->type != F_UNLCK)
+		if (r < 0 && (r != -ESTALE || req->type != F_UNLCK))
 			return r;
 	}
 	if (req->type != F_UNLCK && handle_lost(vol, h))
@@ -398,6 +401,16 @@ static void unref_inodes(struct icm_volume *vol, struct icm_inode **v, size_t n)
 	free(v);
 }
 
+/* What was written under the locks isn't published any more: new openers get the
+ * version that is stored. */
+static void give_up_dirty_locked(struct icm_inode *inode, struct icm_news *news)
+{
+	for (struct icm_file *f = inode->views; f; f = f->next)
+		f->lost = f->lost || f->dirty;
+	for (struct icm_name *name = inode->names; name; name = name->alias)
+		icm_news_name(news, name->dir, name->text);
+}
+
 void icm_locks_lost(struct icm_volume *vol)
 {
 	size_t n;
@@ -407,9 +420,14 @@ void icm_locks_lost(struct icm_volume *vol)
 	vol->lock_epoch++;
 	pthread_mutex_unlock(&vol->lock);
 	for (size_t i = 0; i < n; i++) {
+		struct icm_news news = { 0 };
+
 		pthread_mutex_lock(&vol->lock);
+		if (v[i]->claim_index)
+			give_up_dirty_locked(v[i], &news);
 		v[i]->claim_index = 0;
 		pthread_mutex_unlock(&vol->lock);
+		icm_news_tell(vol, &news);
 		icm_lock_table_revoke(v[i]->locks, -EIO);
 	}
 	unref_inodes(vol, v, n);

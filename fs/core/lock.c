@@ -753,6 +753,21 @@ bool icm_lock_table_has_owner(struct icm_lock_table *t, uint64_t owner)
 	return false;
 }
 
+bool icm_lock_table_downgrades(struct icm_lock_table *t, uint64_t handle,
+			       const struct icm_lock_request *req)
+{
+	struct icm_lock_request n = normal_request(req);
+	ICM_LOCK_SCOPE(&t->set->mutex);
+
+	if (req->type != F_RDLCK)
+		return false;
+	for (const struct lock *l = req->flock ? t->flocks : t->records; l; l = l->next)
+		if (l->type == F_WRLCK && overlaps(l, n.start, n.end) &&
+		    (l->owner ? l->owner->id == req->owner : l->handle == handle))
+			return true;
+	return false;
+}
+
 static bool has_waiters(const struct icm_lock_table *t)
 {
 	for (const struct waiter *w = t->queue; w; w = w->next)

@@ -46,6 +46,9 @@ void icm_lock_table_release(struct icm_lock_table *t, uint64_t handle);
 /* All locks end and all waiters fail with `error` (the lease was lost). */
 void icm_lock_table_revoke(struct icm_lock_table *t, int error);
 bool icm_lock_table_has_owner(struct icm_lock_table *t, uint64_t owner);
+/* The request would turn an exclusive lock of its owner's into a shared one. */
+bool icm_lock_table_downgrades(struct icm_lock_table *t, uint64_t handle,
+			       const struct icm_lock_request *req);
 /* Neither locks nor waiters. */
 bool icm_lock_table_empty(struct icm_lock_table *t);
 

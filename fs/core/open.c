@@ -162,7 +162,7 @@ static int send_again(struct icm_volume *vol, const struct icm_call *call, struc
 
 bool icm_file_is_pinned(const struct icm_file *f)
 {
-	return f->pinned_ns && f->pinned_ns > icm_now_ns() - AGAIN_NS;
+	return f->n_pins && f->pinned_ns > icm_now_ns() - AGAIN_NS;
 }
 
 /* The kernel gets its attributes from the answer that is being made; volume->lock
@@ -178,6 +178,8 @@ static struct icm_file *pin(struct icm_volume *vol, struct icm_file *f, bool dra
 		f = icm_file_get(vol, f->inode);
 	}
 	f->unsettled = false;
+	/* opens that never came don't count any more */
+	f->n_pins = icm_file_is_pinned(f) ? f->n_pins + 1 : 1;
 	f->pinned_ns = icm_now_ns();
 	return f;
 }
@@ -192,6 +194,20 @@ struct icm_file *icm_file_looked_up(struct icm_volume *vol, struct icm_file *f, 
 		       ? pin(vol, f, again->drained == f && again->drained_gen == f->version.gen,
 			     ret_left)
 		       : f;
+}
+
+void icm_file_leave(struct icm_volume *vol, struct icm_file *left)
+{
+	struct icm_news news = { 0 };
+
+	if (!left)
+		return;
+	/* an event of the name that is on its way doesn't reach it any more */
+	pthread_mutex_lock(&vol->lock);
+	icm_news_event(&news, left, ICM_EVENT_MODIFY);
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+	icm_fs_forget(&left->view, 1);
 }
 
 /* Waits until the kernel has heard everything about a view that has followed. */
@@ -266,7 +282,7 @@ static int check_view(struct icm_volume *vol, struct icm_file *f, const struct i
 		return r;
 	/* after the store was asked: what the feed has brought meanwhile counts */
 	pthread_mutex_lock(&vol->lock);
-	old = f->conflict || f->frozen || !f->inode->names;
+	old = icm_file_is_given_up(f) || f->frozen || !f->inode->names;
 	pthread_mutex_unlock(&vol->lock);
 	if (r == 0 && !old)
 		return vol->notify.drain ? settle(vol, f, call, last) : 0;
@@ -292,7 +308,8 @@ static int drop_set_id(struct icm_view *view, const struct icm_call *call)
 	return icm_shared_setattr(view, call, NULL, ICM_SET_MODE, &st, &st);
 }
 
-static int open_view(struct icm_view *view, const struct icm_call *call, int flags,
+/* `pinned`: for this open, which keeps the version by itself from here on. */
+static int open_view(struct icm_view *view, const struct icm_call *call, int flags, bool pinned,
 		     struct icm_open_result *ret)
 {
 	struct icm_volume *vol = view->vol;
@@ -307,6 +324,8 @@ static int open_view(struct icm_view *view, const struct icm_call *call, int fla
 	f->pages_gen = f->version.gen;
 	f->n_handles++;
 	f->n_writers += writes;
+	if (pinned && f->n_pins)
+		f->n_pins--;
 	pthread_mutex_unlock(&vol->lock);
 	icm_handle_init(&h->h, view, flags);
 	h->opener = writes ? icm_process_of(call->pid) : 0;
@@ -334,7 +353,7 @@ static int open_past_cache(struct icm_file *f, const struct icm_call *call, int 
 	pthread_mutex_lock(&vol->lock);
 	pages = g->pages_gen;
 	pthread_mutex_unlock(&vol->lock);
-	r = open_view(&g->view, call, flags, ret);
+	r = open_view(&g->view, call, flags, false, ret);
 	if (r == 0) {
 		ret->direct = true;
 		ret->keep_cache = false;
@@ -374,7 +393,7 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 		r = drop_set_id(view, call);
 	if (r == -ESTALE && second)
 		return open_past_cache(f, call, flags, ret);
-	return r < 0 ? r : open_view(view, call, flags, ret);
+	return r < 0 ? r : open_view(view, call, flags, pinned, ret);
 }
 
 /* open(2) with O_CREAT of a name that turns out to exist: look-up and open in one. */
@@ -392,15 +411,14 @@ int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
-	if (!made && (f->frozen || f->conflict)) {
+	if (!made && (f->frozen || icm_file_is_given_up(f))) {
 		pthread_mutex_unlock(&vol->lock);
 		return -ESTALE;
 	}
 	f = pin(vol, f, false, &left);
 	icm_file_stat(vol, f, ret_st);
 	pthread_mutex_unlock(&vol->lock);
-	if (left)
-		icm_fs_forget(&left->view, 1);
+	icm_file_leave(vol, left);
 	*view = &f->view;
-	return open_view(*view, call, flags, ret);
+	return open_view(*view, call, flags, true, ret);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What both kinds of port do alike. Not for use outside port-*.c. */
+ * What the kinds of port do alike, and whoever else copies local files. */
 #ifndef ICM_CORE_PORT_COMMON_H
 #define ICM_CORE_PORT_COMMON_H
 
@@ -17,5 +17,7 @@ struct icm_xattr_source {
 };
 /* All user.* attributes; none where the file system has none. */
 int icm_port_xattrs_read(const struct icm_xattr_source *source, struct icm_port_xattrs *ret);
+/* The same of an open local file. */
+int icm_port_xattrs_of_fd(int fd, struct icm_port_xattrs *ret);
 
 #endif

@@ -150,6 +150,12 @@ static ssize_t fd_getxattr(void *object, const char *name, void *buf, size_t siz
 }
 
 /* Other kinds than files and directories have no user.* attributes. */
+int icm_port_xattrs_of_fd(int fd, struct icm_port_xattrs *ret)
+{
+	return icm_port_xattrs_read(&(struct icm_xattr_source){ fd_listxattr, fd_getxattr, &fd },
+				    ret);
+}
+
 static int dir_xattrs(struct icm_port *p, const char *path, struct icm_port_xattrs *ret)
 {
 	ICM_AUTOCLOSE int fd = -1;
@@ -164,8 +170,7 @@ static int dir_xattrs(struct icm_port *p, const char *path, struct icm_port_xatt
 	fd = open_below(p, path, O_RDONLY | O_NONBLOCK, 0);
 	if (fd < 0)
 		return fd;
-	return icm_port_xattrs_read(&(struct icm_xattr_source){ fd_listxattr, fd_getxattr, &fd },
-				    ret);
+	return icm_port_xattrs_of_fd(fd, ret);
 }
 
 static int dir_mkdir(struct icm_port *p, const char *path, mode_t mode)

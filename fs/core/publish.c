@@ -151,7 +151,7 @@ struct target {
 	char *path, *dir;	    /* owned; dir: of its first name */
 	struct icm_attr attr;	    /* owned copy; as published */
 	struct icm_version version; /* that the working copy is based on */
-	uint64_t attr_index, tree_index, inode_index, dir_attr_index, gen;
+	uint64_t attr_index, tree_index, inode_index, dir_attr_index, gen, lock_epoch;
 	bool published, gone, base_moved;
 };
 
@@ -172,6 +172,7 @@ static void read_target(struct icm_volume *vol, struct icm_file *f, struct targe
 	t->version = f->version;
 	t->gen = inode->gen;
 	t->published = inode->published;
+	t->lock_epoch = inode->claim_index ? vol->lock_epoch : 0;
 	t->base_moved = inode->published && f->version.gen != inode->gen;
 	t->path = icm_inode_path(inode);
 	t->inode_index = inode->index;
@@ -390,11 +391,14 @@ static void discard(struct icm_volume *vol, struct icm_file *f)
 	pthread_mutex_unlock(&vol->lock);
 }
 
-/* A conflict took the view's bytes elsewhere: were they all that was written? */
+/* A conflict took the view's bytes elsewhere: were they all that was written? What
+ * was written under a lost lock is never published. */
 static int given_up(struct icm_volume *vol, struct icm_file *f)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
+	if (f->lost)
+		return -EIO;
 	return f->conflict && f->changes != f->published_changes ? -ESTALE : 0;
 }
 
@@ -419,6 +423,7 @@ static int publish_once(struct icm_volume *vol, struct icm_file *f, struct icm_p
 	p->same = t.published && t.attr.has_hash && t.attr.size == p->size &&
 		  memcmp(&t.attr.hash, &p->hash, sizeof(p->hash)) == 0;
 	part.pid = p->pid;
+	part.lock_epoch = t.lock_epoch;
 	r = build(vol, f, &t, p, &attr, &part);
 	if (r == 0)
 		r = icm_commit(vol, &part);

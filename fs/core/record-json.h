@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * What the record codecs share: strict access to the members of JSON objects,
  * and the parts that stand inside other values. Not for use outside
- * record*.c. All readers return 0 or -EPROTO and leave *ret alone on failure;
- * writers end the process when memory runs out, as icm_xmalloc does. */
+ * record*.c, except for the limits. All readers return 0 or -EPROTO and leave *ret alone on
+ * failure; writers end the process when memory runs out, as icm_xmalloc does. */
 #ifndef ICM_CORE_RECORD_JSON_H
 #define ICM_CORE_RECORD_JSON_H
 

@@ -91,6 +91,7 @@ static int unlink_once(struct icm_volume *vol, const struct icm_call *call, stru
 		icm_name_removed(vol, name, part.index, now);
 	icm_apply_dir_time(dir, now, part.index, &news);
 	icm_news_inode(&news, p->inode, false);
+	icm_news_apart(&news, p->inode, NULL, ICM_EVENT_ATTRIB);
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
 	return 0;

@@ -4,11 +4,13 @@
  * the object becomes another one, published (or unlinked) in one transaction. */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "core/apply.h"
 #include "core/feed.h"
 #include "core/key.h"
+#include "core/port-common.h"
 #include "core/publish.h"
 #include "core/rename.h"
 #include "util/clock.h"
@@ -45,23 +47,41 @@ static void expire(struct icm_scratch_rename *sr)
 
 /* ---- scratch to shared ---- */
 
+/* The local file's attributes that a shared one may have. */
+static int take_xattrs(int fd, struct icm_attr *attr)
+{
+	ICM_CLEANUP(icm_port_xattrs_clear) struct icm_port_xattrs xattrs = { 0 };
+	size_t total = 0;
+	int r = icm_port_xattrs_of_fd(fd, &xattrs);
+
+	for (size_t i = 0; r == 0 && i < xattrs.n; i++) {
+		total += strlen(xattrs.v[i].name) + xattrs.v[i].len;
+		if (total > ICM_XATTRS_MAX_BYTES)
+			return -EXDEV; /* mv copies then, and says what it leaves out */
+		icm_attr_set_xattr(attr, xattrs.v[i].name, xattrs.v[i].value, xattrs.v[i].len);
+	}
+	return r;
+}
+
 /* An inode without a name that holds the local file's bytes as a working copy. */
 static int make_inode(struct icm_volume *vol, int fd, const struct stat *st, struct icm_file **ret)
 {
 	struct timespec now = icm_wall_time();
-	struct icm_attr attr = { .mode = S_IFREG | (st->st_mode & 07777),
-				 .uid = st->st_uid,
-				 .gid = st->st_gid,
-				 .atime = st->st_atim,
-				 .mtime = st->st_mtim,
-				 .ctime = now };
+	ICM_AUTOATTR struct icm_attr attr = { .mode = S_IFREG | (st->st_mode & 07777),
+					      .uid = st->st_uid,
+					      .gid = st->st_gid,
+					      .atime = st->st_atim,
+					      .mtime = st->st_mtim,
+					      .ctime = now };
 	ICM_AUTOFREE char *buf = icm_xmalloc(COPY_BYTES);
 	struct icm_inode *inode;
 	struct icm_file *f;
 	uint64_t off = 0;
 	ssize_t n;
-	int r = 0;
+	int r = take_xattrs(fd, &attr);
 
+	if (r < 0)
+		return r;
 	pthread_mutex_lock(&vol->lock);
 	attr.ino = icm_tree_fresh_ino(&vol->tree);
 	inode = icm_inode_new(&vol->tree, &attr);
@@ -255,11 +275,27 @@ struct fill {
 	struct icm_file *f;
 };
 
+/* A local disk that can't hold an attribute makes it a copy (EXDEV). */
+static int give_xattrs(struct icm_volume *vol, struct icm_file *f, int fd)
+{
+	ICM_AUTOATTR struct icm_attr attr = { 0 };
+
+	pthread_mutex_lock(&vol->lock);
+	icm_attr_copy(&attr, &f->inode->attr);
+	pthread_mutex_unlock(&vol->lock);
+	for (size_t i = 0; i < attr.n_xattrs; i++)
+		if (fsetxattr(fd, attr.xattrs[i].name, attr.xattrs[i].value, attr.xattrs[i].len,
+			      0) < 0)
+			return -EXDEV;
+	return 0;
+}
+
 static int fill_local(int fd, void *userdata)
 {
 	struct fill *fill = userdata;
+	int r = write_out(fill->vol, fill->f, fd);
 
-	return write_out(fill->vol, fill->f, fd);
+	return r < 0 ? r : give_xattrs(fill->vol, fill->f, fd);
 }
 
 int icm_rename_to_scratch(struct icm_scratch_rename *sr)

@@ -56,11 +56,12 @@ struct icm_file {
 	pthread_mutex_t io;
 
 	/* under volume->lock */
-	bool unsettled;	   /* the kernel may hold pages or the size of an older version */
-	int64_t pinned_ns; /* somebody has looked it up and is about to open it since then */
-	unsigned untold;   /* news of newer versions that are not yet with the front */
-	bool frozen;	   /* stays at `version` although a newer one exists */
-	int64_t frozen_ns; /* when it was frozen, or last read since */
+	bool unsettled;		    /* the kernel may hold pages or the size of an older version */
+	unsigned n_pins;	    /* look-ups for opens that are about to come … */
+	int64_t pinned_ns;	    /* … the last of them */
+	unsigned untold;	    /* news of newer versions that are not yet with the front */
+	bool frozen;		    /* stays at `version` although a newer one exists */
+	int64_t frozen_ns;	    /* when it was frozen, or last read since */
 	struct icm_version version; /* contents that this view shows when it isn't dirty */
 	uint64_t pages_gen;	    /* version whose pages the kernel may hold */
 	unsigned n_handles;
@@ -69,6 +70,7 @@ struct icm_file {
 	bool written;	     /* … and a flush should publish it */
 	bool append_only;    /* all changes since the base were O_APPEND writes */
 	bool conflict;	     /* a conflict copy took the bytes: handles get -ESTALE */
+	bool lost;	     /* was dirty when its locks were lost: handles get -EIO */
 	uint64_t base_size;  /* size of the base when it became dirty */
 	uint64_t dirty_size; /* size and holes while dirty, for stat without `io` */
 	uint64_t dirty_holes;
@@ -116,6 +118,13 @@ struct icm_grave {
 };
 #define ICM_GRAVES 256
 
+/* A transaction of icmfs, by this mount or another, that this mount knows of. */
+struct icm_known_txn {
+	char id[ICM_ID_HEX + 1];
+	uint64_t index;
+};
+#define ICM_KNOWN_TXNS 256
+
 #define ICM_CLAIM_LOCKS 16
 
 /* A thread whose open was answered ESTALE: the kernel looks up and opens again. */
@@ -129,6 +138,7 @@ struct icm_again {
 
 struct icm_commits;	 /* commit.c */
 struct icm_lease_keeper; /* lease.c */
+struct icm_upkeep;	 /* upkeep.c */
 
 struct icm_error_note {
 	struct timespec time;
@@ -140,6 +150,8 @@ struct icm_error_note {
 struct icm_volume {
 	struct icm_backend *be;					      /* owned; set by open */
 	char *mountpoint, *work_dir, *scratch_dir, *scratch_patterns; /* owned; constant */
+	char *unsaved_dir;	     /* owned; constant; may be NULL */
+	uint64_t unsaved_max;	     /* bytes in it */
 	char *host, *user, *boot_id; /* owned; constant; for records */
 	uid_t uid;
 	gid_t gid;
@@ -159,9 +171,10 @@ struct icm_volume {
 	struct icm_tree tree;
 	struct icm_grave graves[ICM_GRAVES]; /* ring */
 	size_t next_grave;
+	struct icm_known_txn known[ICM_KNOWN_TXNS]; /* ring */
+	size_t next_known;
 	uint64_t position;   /* everything in the feed up to here is in the tree */
 	uint64_t lock_epoch; /* counts leases whose locks were lost; from 1 */
-	uint64_t own_wakes;  /* of the watch thread, without anything new */
 	uint64_t ignore_gen; /* version of .icmfsignore that counts */
 	uint64_t meta_index;
 	bool listing;			     /* a whole listing is being placed */
@@ -175,9 +188,11 @@ struct icm_volume {
 	bool reachable;
 
 	pthread_mutex_t feed_lock;
+	struct icm_entries feed_seen; /* keys of the feed that need no more reading; feed_lock */
 	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS]; /* by inode number (lock-claim.c) */
 	struct icm_commits *commits;		      /* owned */
 	struct icm_lease_keeper *lease;		      /* owned */
+	struct icm_upkeep *upkeep;		      /* owned; NULL read-only and before start */
 	pthread_t watcher;
 	bool started;
 	atomic_bool stopping;
@@ -188,6 +203,11 @@ extern const struct icm_view_ops icm_shared_view_ops;
 static inline struct icm_file *icm_file_of(struct icm_view *view)
 {
 	return ICM_CONTAINER(view, struct icm_file, view);
+}
+/* Its handles go on failing, new openers get another view; volume->lock held. */
+static inline bool icm_file_is_given_up(const struct icm_file *f)
+{
+	return f->conflict || f->lost;
 }
 static inline struct icm_file_handle *icm_file_handle_of(struct icm_handle *h)
 {
@@ -217,14 +237,21 @@ struct icm_news {
 	size_t n, cap;
 };
 struct icm_news_item {
-	enum { ICM_NEWS_DATA, ICM_NEWS_ATTR, ICM_NEWS_NAME } what;
+	enum { ICM_NEWS_DATA, ICM_NEWS_ATTR, ICM_NEWS_NAME, ICM_NEWS_EVENT } what;
 	struct icm_view *view; /* referenced */
 	char *name;	       /* owned; name */
+	enum icm_event_type event;
 };
 void icm_news_view(struct icm_news *n, struct icm_file *f, bool data);
 /* All views of an inode: attributes (or data). */
 void icm_news_inode(struct icm_news *n, struct icm_inode *inode, bool data);
 void icm_news_name(struct icm_news *n, struct icm_inode *dir, const char *name);
+/* For inotify watchers. An event of a name reaches the view that the name stands
+ * for; watches on any other view hear of a change by its own event only. */
+void icm_news_event(struct icm_news *n, struct icm_file *f, enum icm_event_type type);
+/* An event for each view that the inode's names don't stand for, but `by` (or NULL). */
+void icm_news_apart(struct icm_news *n, struct icm_inode *inode, const struct icm_file *by,
+		    enum icm_event_type type);
 /* Tells and empties; volume->lock not held. */
 void icm_news_tell(struct icm_volume *vol, struct icm_news *n);
 
@@ -266,6 +293,11 @@ int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_in
 /* A blob, verified; at most `max` bytes. */
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
 		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;
+
+/* ---- file.c ---- */
+
+/* Takes the content lock `io`; false: it would wait and the call may not. */
+bool icm_file_lock_io(struct icm_file *f, const struct icm_call *call);
 
 /* ---- publish.c ---- */
 

@@ -28,7 +28,8 @@ struct icm_inode {
 	struct icm_name *first, *last; /* directories: children in order of cookie */
 	uint64_t next_cookie;
 	unsigned n_children, n_subdirs;
-	struct icm_file *views;	      /* all views of it; the first is the current one */
+	struct icm_file *views;	      /* all views of it */
+	struct icm_file *named;	      /* the one that its names stood for last, or NULL */
 	struct icm_lock_table *locks; /* owned; made with the first lock (lock-claim.c) */
 	uint64_t claim_index;	      /* of lock/<ino>, while this mount has the file's locks */
 	char *last_path;	      /* owned; where it was when another mount removed it */

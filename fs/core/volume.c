@@ -4,12 +4,15 @@
 #include <pwd.h>
 #include <string.h>
 
+#include "core/attr.h"
 #include "core/commit.h"
 #include "core/control.h"
 #include "core/feed.h"
 #include "core/introspect.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/unsaved.h"
+#include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -132,6 +135,8 @@ static char *work_dir(const char *configured)
 	return icm_xstrdup(tmp && *tmp == '/' ? tmp : "/var/tmp");
 }
 
+#define UNSAVED_MAX ((uint64_t)1 << 30)
+
 int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **ret,
 		    char **ret_error)
 {
@@ -147,6 +152,8 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 	vol->mountpoint = dup_or_null(config->mountpoint);
 	vol->scratch_dir = dup_or_null(config->scratch_dir);
 	vol->scratch_patterns = dup_or_null(config->scratch_patterns);
+	vol->unsaved_dir = dup_or_null(config->unsaved_dir);
+	vol->unsaved_max = config->unsaved_max ? config->unsaved_max : UNSAVED_MAX;
 	vol->work_dir = work_dir(config->work_dir);
 	vol->host = host_name();
 	vol->user = user_name(config->uid);
@@ -223,6 +230,8 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	r = icm_feed_open_deployment(vol, vol->create, ret_error);
 	if (r < 0)
 		return r;
+	if (vol->unsaved_dir)
+		icm_unsaved_sweep(vol->unsaved_dir);
 	if (!vol->read_only) {
 		r = icm_lease_start(vol);
 		if (r < 0)
@@ -243,8 +252,11 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	r = start_scratch(vol, ret_error);
 	icm_volume_load_ignore(vol);
 	if (r == 0)
+		r = icm_upkeep_start(vol);
+	if (r == 0)
 		r = icm_feed_start(vol);
 	if (r < 0) {
+		icm_upkeep_stop(vol);
 		icm_lease_stop(vol);
 		return fail(ret_error, r, "the watch can't be started");
 	}
@@ -280,9 +292,12 @@ void icm_volume_load_ignore(struct icm_volume *vol)
 	vol->ignore_gen = gen;
 }
 
-/* Publishes what programs left open: a daemon that is told to end. */
+/* Publishes what programs left open: a daemon that is told to end. A store that
+ * is away is waited for once, not for each file. */
 static void publish_all(struct icm_volume *vol)
 {
+	int r = 0;
+
 	for (;;) {
 		struct icm_file *dirty = NULL;
 
@@ -298,12 +313,10 @@ static void publish_all(struct icm_volume *vol)
 		pthread_mutex_unlock(&vol->lock);
 		if (!dirty)
 			return;
-		if (icm_file_publish(vol, dirty, 0) < 0) {
-			pthread_mutex_lock(&vol->lock);
-			dirty->dirty = false; /* it is logged; not again */
-			pthread_mutex_unlock(&vol->lock);
-			icm_log_err("a file that was open could not be published at the end");
-		}
+		if (r != -ETIMEDOUT)
+			r = icm_file_publish(vol, dirty, 0);
+		if (r < 0)
+			icm_file_give_up(vol, dirty, r);
 		icm_fs_forget(&dirty->view, 1);
 	}
 }
@@ -315,6 +328,7 @@ void icm_volume_stop(struct icm_volume *vol)
 	vol->started = false;
 	publish_all(vol);
 	icm_feed_stop(vol);
+	icm_upkeep_stop(vol);
 	if (!vol->read_only)
 		icm_lease_stop(vol);
 }
@@ -357,6 +371,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	icm_lease_keeper_free(vol->lease);
 	icm_commits_free(vol->commits);
 	icm_backend_close(vol->be);
+	icm_entries_clear(&vol->feed_seen);
 	for (size_t i = 0; i < ICM_GRAVES; i++)
 		free(vol->graves[i].path);
 	for (size_t i = 0; i < ICM_ERROR_NOTES; i++) {
@@ -370,6 +385,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	pthread_mutex_destroy(&vol->lock);
 	free(vol->mountpoint);
 	free(vol->work_dir);
+	free(vol->unsaved_dir);
 	free(vol->scratch_dir);
 	free(vol->scratch_patterns);
 	free(vol->host);
@@ -461,6 +477,7 @@ void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret
 	ret->stale = !vol->reachable;
 	ret->index = vol->position;
 	ret->files = count_files(vol);
+	ret->unsaved_dir = vol->unsaved_dir;
 	unsaved_locked(vol, &ret->unsaved_files, &ret->unsaved_bytes);
 	ret->uid = vol->tree.root->attr.uid;
 	ret->gid = vol->tree.root->attr.gid;
@@ -481,7 +498,8 @@ int icm_fs_statfs(struct icm_volume *vol, const struct icm_call *call, struct st
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	struct icm_usage usage = { 0 };
 
-	(void)call;
+	if (call->nowait && !vol->be->facts.local)
+		return ICM_WOULD_WAIT;
 	icm_backend_usage(vol->be, &ctx, &usage); /* zeroes where it can't tell */
 	*ret = (struct statvfs){ .f_bsize = 4096, .f_frsize = 4096, .f_namemax = ICM_NAME_MAX };
 	ret->f_blocks = usage.total_bytes / 4096;

@@ -20,9 +20,11 @@ struct icm_volume_config {
 	uint32_t ttl_ms;	      /* of the lease; 0 = 10,000 */
 	const char *scratch_dir;      /* local directory for scratch names; NULL = no scratch */
 	const char *scratch_patterns; /* file, or NULL */
-	const char *work_dir;	/* for working copies of large files; NULL = $TMPDIR or /var/tmp */
-	const char *mountpoint; /* for records and status; may be NULL */
-	uid_t uid;		/* owner of what has none (root of a new deployment) */
+	const char *work_dir;	 /* for working copies of large files; NULL = $TMPDIR or /var/tmp */
+	const char *unsaved_dir; /* for what can't be committed; NULL: it is lost */
+	uint64_t unsaved_max;	 /* bytes there; 0 = 1 GiB */
+	const char *mountpoint;	 /* for records and status; may be NULL */
+	uid_t uid;		 /* owner of what has none (root of a new deployment) */
 	gid_t gid;
 };
 

@@ -25,7 +25,7 @@ compare() {
 }
 
 common=$(sed -n '/^\.Ss All commands/,/^\.Ss icmfs/p' "$manual" | of_manual)
-for command in mount umount status init import check; do
+for command in mount umount status init import recover check; do
 	run 0 "$icmfs" "$command" --help
 	documented=$(sed -n "/^\.Ss icmfs $command\$/,/^\.S[sh]/p" "$manual" | of_manual)
 	compare "$(of_help <<<"$out")" "$(sort <<<"$common"$'\n'"$documented" | sed '/^$/d')" "$command"

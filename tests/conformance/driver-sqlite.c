@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 TestSuite(sqlite, .init = store_setup_closed, .fini = store_teardown, .timeout = 120);
@@ -424,6 +425,64 @@ Test(sqlite, a_commit_without_a_wake_is_noticed)
 	/* now the watch waits for something new */
 	cr_assert_eq(write(fds[1], "x", 1), 1);
 	cr_assert_eq(icm_backend_watch(be, NULL, "", since, &since), 0);
+	child_join(child);
+}
+
+/* The next sync of this process says so, and waits for a word. */
+static struct sync_gate {
+	int said_fd, go_fd;
+} * sync_gate;
+
+/* SQLite calls this between writing the WAL and making it visible. */
+int fdatasync(int fd)
+{
+	struct timespec some = { .tv_nsec = 50 * ICM_NS_PER_MS };
+	struct sync_gate *gate = sync_gate;
+	char c;
+
+	sync_gate = NULL;
+	if (gate) {
+		must_be(write(gate->said_fd, "x", 1), 1);
+		must_be(read(gate->go_fd, &c, 1), 1);
+		/* so that the watch stands; what is shown holds whenever this ends */
+		nanosleep(&some, NULL);
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+static void commit_through_gate(void *userdata)
+{
+	struct sync_gate *gate = userdata;
+	sqlite3 *db = NULL;
+	char c;
+
+	must_be(read(gate->go_fd, &c, 1), 1);
+	must_be(sqlite3_open(file(), &db), SQLITE_OK);
+	sync_gate = gate;
+	must_be(sqlite3_exec(db, "UPDATE state SET idx = idx + 1", NULL, NULL, NULL), SQLITE_OK);
+	must(!sync_gate);
+	must_be(sqlite3_close(db), SQLITE_OK);
+}
+
+Test(sqlite, a_commit_that_was_written_before_the_watch_stood_is_noticed)
+{
+	struct icm_ctx idle = within_ms(1);
+	struct sync_gate gate;
+	uint64_t since, index;
+	int said[2], go[2];
+	pid_t child;
+	char c;
+
+	cr_assert(pipe(said) == 0 && pipe(go) == 0);
+	gate = (struct sync_gate){ said[1], go[0] };
+	child = child_start(commit_through_gate, &gate);
+	be = store_open();
+	since = put(be, "k", "x");
+	cr_assert_eq(write(go[1], "x", 1), 1);
+	cr_assert_eq(read(said[0], &c, 1), 1);
+	cr_assert_eq(icm_backend_watch(be, &idle, "", since, &index), -ETIMEDOUT);
+	cr_assert_eq(write(go[1], "x", 1), 1);
+	cr_assert_eq(icm_backend_watch(be, NULL, "", since, &index), 0);
 	child_join(child);
 }
 

@@ -63,6 +63,27 @@ Test(watch, returns_at_once_when_since_is_old)
 	cr_assert_eq(icm_backend_watch(be, &none, "p/", first, &index), 0);
 }
 
+/* Who asks for changes by others only must still not miss one of those, however
+ * many of its own lie around it. */
+Test(watch, of_others_sees_each_change_by_others)
+{
+	struct icm_backend *other = store_open();
+	struct icm_ctx ctx = { .others = true };
+	uint64_t since = put(be, "p/a", "0");
+
+	for (int i = 0; i < ROUNDS; i++) {
+		ICM_AUTOFREE char *value = icm_asprintf("%d", i);
+		uint64_t target;
+
+		put(be, "p/own", value);
+		target = put(other, "p/a", value);
+		put(be, "p/own2", value);
+		while (since < target)
+			must_be(icm_backend_watch(be, &ctx, "p/", since, &since), 0);
+	}
+	icm_backend_close(other);
+}
+
 Test(watch, an_index_from_the_future_is_other_too)
 {
 	uint64_t index = 0;

@@ -4,7 +4,7 @@
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 
-need inotifywait
+need inotifywait entr
 two_mounts
 mkdir "$A/d"
 echo one >"$A/d/f"
@@ -53,6 +53,44 @@ echo own >"$B/d/own"
 event '^CLOSE_WRITE,CLOSE own$'
 wait_for 20 quiet || fail "events without end"
 [ "$(grep -c '^CLOSE_WRITE,CLOSE own$' "$T/events")" = $((before + 1)) ] || fail "an own change is told twice"
+say "a watch on a file that B has had open"
+cat "$B/d/f" >"$T/out"
+inotifywait -m -e modify,close_write --format %e "$B/d/f" >"$T/file.events" 2>"$T/file.err" &
+file_watcher=$!
+echo $file_watcher >>"$T/pids"
+wait_for 10 grep -q 'Watches established' "$T/file.err" || fail "$(cat "$T/file.err")"
+for i in 1 2 3 4 5; do
+	cat "$B/d/f" >"$T/out"
+	before=$(grep -c CLOSE_WRITE "$T/file.events" || true)
+	echo "tw$i" >"$A/d/f"
+	more() { [ "$(grep -c CLOSE_WRITE "$T/file.events")" -gt "$before" ]; }
+	wait_for 10 more || fail "change $i isn't told to the watch on the file"
+done
+kill "$file_watcher"
+wait "$file_watcher" 2>/dev/null || true
+
+say "entr"
+# shellcheck disable=SC2016 # for the shell that entr starts
+echo "$B/d/f" | entr -n sh -c 'cat "$0"' "$B/d/f" >"$T/entr" 2>&1 &
+entr=$!
+echo $entr >>"$T/pids"
+wait_for 10 grep -q tw5 "$T/entr" || fail "entr doesn't start: $(cat "$T/entr")"
+write_anew() { echo "$1" >"$A/d/f"; }
+replace() { echo "$1" >"$A/d/f.new" && mv "$A/d/f.new" "$A/d/f"; }
+# It leaves out what happens while its command runs and just after: so once more, then.
+tries=0
+entr_sees() {
+	tries=$((tries + 1))
+	"$1" "$1 $tries"
+	wait_for 2 grep -q "$1 $tries" "$T/entr"
+}
+wait_for 10 entr_sees write_anew || fail "entr doesn't see a file that is written anew"
+wait_for 10 entr_sees replace || fail "entr doesn't see a file that is replaced"
+wait_for 10 entr_sees write_anew || fail "entr doesn't see a change after the replacement"
+echo two >"$A/d/f"
+kill "$entr"
+wait "$entr" 2>/dev/null || true
+
 if command -v tail >/dev/null; then
 	say "tail -f"
 	tail -n +1 -f "$B/d/f" >"$T/tail" 2>/dev/null &

@@ -66,6 +66,17 @@ wait_for 10 test ! -e "$B/$dir/state.json" || fail "the shared name stays on B"
 [ ! -e "$A/$dir/state.json" ] || fail "the shared name stays on A"
 rm "$A/$dir/state.json~"
 
+if setfattr -n user.try "$T/whole" 2>/dev/null; then
+	say "extended attributes cross the border both ways"
+	echo x >"$A/x.tmp"
+	setfattr -n user.note -v here "$A/x.tmp"
+	mv "$A/x.tmp" "$A/x"
+	[ "$(getfattr --only-values -n user.note "$B/x" 2>/dev/null)" = here ] || fail "attribute lost on the way to a shared name"
+	mv "$A/x" "$A/x~"
+	[ "$(getfattr --only-values -n user.note "$A/x~" 2>/dev/null)" = here ] || fail "attribute lost on the way to scratch"
+	rm "$A/x~"
+fi
+
 say "directories"
 mkdir "$A/$dir/keep"
 echo x >"$A/$dir/keep/only.log"
