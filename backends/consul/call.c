@@ -21,10 +21,9 @@ static bool certainly_not_done(const struct icm_buf *body)
 		"rate limit",		      /* refused at the door */
 		"raft apply is not possible", /* so is this */
 	};
-	const char *text = body->data ? body->data : "";
 
 	for (size_t i = 0; i < ICM_COUNT(words); i++)
-		if (strstr(text, words[i]))
+		if (body->data && strstr(body->data, words[i]))
 			return true;
 	return false;
 }
@@ -62,9 +61,12 @@ static int judge(const struct request *rq, const struct answer *a, char **ret_wh
 		return -EHOSTUNREACH;
 	if (a->status >= 500)
 		return -ETIMEDOUT;
+	/* Consul didn't understand it: nothing was done. */
+	if (a->status == 400)
+		return -EPROTO;
 	/* A redirect, a page of some other server: not Consul as we know it. What
 	 * it made of a write is not known. */
-	return rq->writes && a->status < 300 ? -ETIMEDOUT : -EPROTO;
+	return rq->writes ? -ETIMEDOUT : -EPROTO;
 }
 
 static size_t address_now(struct icm_consul *c)
@@ -109,20 +111,49 @@ static int each_address(struct icm_consul *c, const struct icm_ctx *ctx, int64_t
 	return r;
 }
 
-/* False when the time is over. */
-static bool pause_before(int64_t deadline_ns, int64_t *pause_ns)
-{
-	int64_t left = deadline_ns - icm_now_ns(), ns;
-	struct timespec ts;
+/* ---- pauses ---- */
 
-	if (left <= 0)
-		return false;
-	/* half of it at random, so that many mounts don't come at once */
-	ns = *pause_ns / 2 + (int64_t)(icm_random_u64() % (uint64_t)(*pause_ns / 2 + 1));
-	ts = icm_ns_to_timespec(ns < left ? ns : left);
-	nanosleep(&ts, NULL);
+static bool cancelled(const struct icm_ctx *ctx)
+{
+	return ctx->cancel && atomic_load(ctx->cancel);
+}
+
+int consul_pause(struct icm_consul *c, const struct icm_ctx *ctx, int64_t until_ns)
+{
+	struct timespec ts = icm_ns_to_timespec(until_ns);
+
+	ICM_LOCK_SCOPE(&c->lock);
+	while (!cancelled(ctx) && icm_now_ns() < until_ns)
+		pthread_cond_timedwait(&c->woken, &c->lock, &ts);
+	return cancelled(ctx) ? -ECANCELED : 0;
+}
+
+int64_t consul_jitter(int64_t ns)
+{
+	return ns / 2 + (int64_t)(icm_random_u64() % (uint64_t)(ns / 2 + 1));
+}
+
+/* -ETIMEDOUT when the time is over. */
+static int pause_before(struct icm_consul *c, const struct icm_ctx *ctx, int64_t deadline_ns,
+			int64_t *pause_ns)
+{
+	int64_t now = icm_now_ns(), until = now + consul_jitter(*pause_ns);
+
+	if (now >= deadline_ns)
+		return -ETIMEDOUT;
 	*pause_ns = 2 * *pause_ns < PAUSE_MOST_NS ? 2 * *pause_ns : PAUSE_MOST_NS;
-	return true;
+	return consul_pause(c, ctx, until < deadline_ns ? until : deadline_ns);
+}
+
+/* ---- one call ---- */
+
+/* Whether a read that failed this way is tried once more. */
+static bool again(enum persistence persistence, int r, const struct answer *a)
+{
+	if ((r != -EHOSTUNREACH && r != -ETIMEDOUT) || persistence == CALL_SINGLE)
+		return false;
+	/* an agent that answers is likely to have a leader soon */
+	return persistence == CALL_PERSISTS || r == -ETIMEDOUT || a->status;
 }
 
 int consul_call(struct icm_consul *c, const struct icm_ctx *ctx, const struct request *rq,
@@ -130,7 +161,7 @@ int consul_call(struct icm_consul *c, const struct icm_ctx *ctx, const struct re
 {
 	int64_t deadline = ctx->deadline_ns ? ctx->deadline_ns : icm_now_ns() + CONSUL_CALL_NS;
 	int64_t pause = PAUSE_FIRST_NS;
-	int r;
+	int r, p;
 
 	for (;;) {
 		r = each_address(c, ctx, deadline, rq, ret, ret_why);
@@ -139,13 +170,10 @@ int consul_call(struct icm_consul *c, const struct icm_ctx *ctx, const struct re
 		/* no HTTP at all: a write may have been carried out all the same */
 		if (rq->writes)
 			return r == -EPROTO && !ret->status ? -ETIMEDOUT : r;
-		if (r != -EHOSTUNREACH && r != -ETIMEDOUT)
+		if (!again(persistence, r, ret))
 			return r;
-		if (persistence == CALL_ONCE && r == -EHOSTUNREACH && !ret->status)
-			return r;
-		if (ctx->cancel && atomic_load(ctx->cancel))
-			return -ECANCELED;
-		if (!pause_before(deadline, &pause))
-			return r;
+		p = pause_before(c, ctx, deadline, &pause);
+		if (p)
+			return p == -ECANCELED ? p : r;
 	}
 }

@@ -49,6 +49,7 @@ struct icm_consul {
 	struct curl_slist *headers; /* owned; of every request */
 	char node[40];		    /* virtual node of the leases; "" = the agent's own */
 
+	pthread_cond_t woken;	 /* by http_wake(); of the monotonic clock, used with `lock` */
 	pthread_mutex_t lock;	 /* protects: */
 	struct connection *idle; /* owned; newest first */
 	struct connection *used; /* of the calls under way */
@@ -76,7 +77,7 @@ struct request {
 	const char *path; /* with its query */
 	const void *body; /* NULL: none */
 	size_t len;
-	bool writes;	 /* goes out once; its sender is not to be cancelled */
+	bool writes;	 /* changes something: goes out once; its sender is not to be cancelled */
 	int64_t wait_ns; /* a blocking query's: the answer may take so much longer */
 	size_t max_answer;
 };
@@ -84,6 +85,7 @@ struct request {
 struct answer {
 	long status;
 	uint64_t index; /* X-Consul-Index; 0 = none */
+	bool filtered;	/* the token may not see all of it (Consul 1.11 and later say so) */
 	struct icm_buf body;
 };
 
@@ -112,15 +114,22 @@ void http_forget(struct icm_consul *c);
 enum persistence {
 	CALL_PERSISTS, /* until the deadline */
 	CALL_ONCE,     /* not where no address can be reached */
+	CALL_SINGLE,   /* never */
 };
 
 /* The request with everything that has to be tried: the other addresses where
  * one can't be reached, a fresh connection for a read without an answer. Gives
  * 0 with a status of 200, 404, 409 or 413; otherwise a code of the interface's
  * vocabulary: -EACCES, -EHOSTUNREACH (nothing was done), -ETIMEDOUT (unknown),
- * -EPROTO, -ECANCELED. *ret_why (may be NULL): fresh words about a failure. */
+ * -EPROTO (of a write: Consul didn't take it), -ECANCELED. *ret_why (may be NULL):
+ * fresh words about a failure. */
 int consul_call(struct icm_consul *c, const struct icm_ctx *ctx, const struct request *rq,
 		enum persistence persistence, struct answer *ret, char **ret_why);
+
+/* Sleeps, unless the context is cancelled (-ECANCELED, after a wake). */
+int consul_pause(struct icm_consul *c, const struct icm_ctx *ctx, int64_t until_ns);
+/* Half of it to all of it, at random, so that many mounts don't come at once. */
+int64_t consul_jitter(int64_t ns);
 
 /* ---- what Consul's answers say (wire.c) ---- */
 
@@ -142,8 +151,9 @@ int wire_keys(const void *data, size_t len, const char *prefix, const char *unde
  * that reads has no result: those that the token may not see are left out. */
 int wire_results(const void *data, size_t len, const char *prefix, const struct icm_op *ops,
 		 size_t n_ops, struct icm_txn_result *result);
-/* Why a transaction (status 409) did not take place: -ESTALE, -EACCES, or -EPROTO
- * for a reason that the contract doesn't know. */
+/* Why a transaction (status 409) did not take place: -ESTALE, -EACCES, -EIO for a
+ * reason that the contract doesn't know, or -EPROTO for what Consul doesn't say.
+ * Of a cas it says only that the index differs, also where the key is missing. */
 int wire_errors(const void *data, size_t len, const struct icm_op *ops, size_t n_ops,
 		struct icm_txn_result *result);
 /* The id of a new session: 36 characters of a UUID. */
@@ -163,9 +173,13 @@ int kv_get(struct icm_backend *be, const struct icm_ctx *ctx, const char *key,
 	   struct icm_entry *ret_entry);
 int kv_list(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, bool keys_only,
 	    struct icm_entries *ret_entries, uint64_t *ret_index);
-/* Whether the token may read keys below `prefix`; -EACCES if not. */
+/* Where a store's keys are (docs/data-model.md): the folders, and single keys. All
+ * that the driver knows of them is that a token must have the same rights in all.
+ * Ends with NULL. */
+extern const char *const kv_folders[];
+/* Whether the token may read this key, existing or not; -EACCES if not. */
 int kv_may_read(struct icm_consul *c, const struct icm_ctx *ctx, enum persistence persistence,
-		const char *prefix, char **ret_why);
+		const char *key, char **ret_why);
 int kv_index(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
 	     uint64_t *ret_index);
 int kv_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, uint64_t since,

@@ -122,6 +122,7 @@ void http_wake(struct icm_consul *c)
 	ICM_LOCK_SCOPE(&c->lock);
 	for (struct connection *k = c->used; k; k = k->next)
 		curl_multi_wakeup(k->multi);
+	pthread_cond_broadcast(&c->woken);
 }
 
 /* ---- what libcurl calls ---- */
@@ -136,23 +137,41 @@ static size_t on_body(char *data, size_t size, size_t n, void *userdata)
 	return 0;
 }
 
-static size_t on_header(char *line, size_t size, size_t n, void *userdata)
+/* The value of the header of this name (with its colon); NULL: it is another. */
+static const char *header_value(const char *line, const char *end, const char *name)
 {
-	static const char name[] = "X-Consul-Index:";
-	struct connection *k = userdata;
-	size_t len = size * n, i = strlen(name);
+	size_t n = strlen(name);
+
+	if ((size_t)(end - line) < n || strncasecmp(line, name, n) != 0)
+		return NULL;
+	for (line += n; line < end && *line == ' ';)
+		line++;
+	return line;
+}
+
+static uint64_t number(const char *p, const char *end)
+{
 	uint64_t v = 0;
 
-	if (len < i || strncasecmp(line, name, i) != 0)
-		return len;
-	while (i < len && line[i] == ' ')
-		i++;
-	for (; i < len && line[i] >= '0' && line[i] <= '9'; i++)
+	for (; p < end && *p >= '0' && *p <= '9'; p++)
 		if (__builtin_mul_overflow(v, UINT64_C(10), &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(line[i] - '0'), &v))
-			return len;
-	k->answer->index = v;
-	return len;
+		    __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
+			return 0;
+	return v;
+}
+
+static size_t on_header(char *line, size_t size, size_t n, void *userdata)
+{
+	const char *end = line + size * n, *v;
+	struct connection *k = userdata;
+
+	v = header_value(line, end, "X-Consul-Index:");
+	if (v)
+		k->answer->index = number(v, end);
+	v = header_value(line, end, "X-Consul-Results-Filtered-By-ACLs:");
+	if (v)
+		k->answer->filtered = end - v >= 4 && !strncasecmp(v, "true", 4);
+	return size * n;
 }
 
 static size_t on_read(char *to, size_t size, size_t n, void *userdata)
@@ -381,6 +400,7 @@ int http_send(struct icm_consul *c, size_t address, const struct icm_ctx *ctx, i
 	ret->body.max = rq->max_answer;
 	ret->status = 0;
 	ret->index = 0;
+	ret->filtered = false;
 	k->rq = rq;
 	k->answer = ret;
 	k->sent = 0;

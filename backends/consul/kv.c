@@ -109,19 +109,55 @@ int kv_get(struct icm_backend *be, const struct icm_ctx *ctx, const char *key,
 	return 0;
 }
 
+/* ---- what the token may see ---- */
+
+/* Consul leaves out of a listing, and of a get-tree, what the token may not see: a
+ * denied tree looks empty, and a lapsed token's store as if all had been deleted.
+ * It tells the truth about single keys, existing or not. Rights are asked for by
+ * folder; a policy that hides a part of one is seen only where Consul (1.11 and
+ * later) says that it left something out. */
+
+const char *const kv_folders[] = { "tree/", "attr/",  "inode/",	 "blob/", "hist/",
+				   "feed/", "head",   "meta",	 "floor", "log/",
+				   "lock/", "lease/", "change/", "snap/", NULL };
+
 int kv_may_read(struct icm_consul *c, const struct icm_ctx *ctx, enum persistence persistence,
-		const char *prefix, char **ret_why)
+		const char *key, char **ret_why)
 {
 	ICM_AUTOBUF struct icm_buf path = ICM_BUF_INIT(0);
 	ANSWER_AUTO struct answer a = { 0 };
 	struct request rq = { .method = "GET", .max_answer = max_value_answer(c) };
-	ICM_AUTOFREE char *key = icm_xstrndup(prefix, sayable(prefix));
+	ICM_AUTOFREE char *said = icm_xstrndup(key, sayable(key));
 
-	kv_add_path(&path, c, key);
+	kv_add_path(&path, c, said);
 	rq.path = path.data;
 	/* Any key's name does: 403 where it is denied, 404 where it is not. */
 	return consul_call(c, ctx, &rq, persistence, &a, ret_why);
 }
+
+/* Whether a folder's name, or a part of one, stands alone: rights may differ below. */
+static bool spans_folders(const char *prefix)
+{
+	return !strchr(prefix, '/');
+}
+
+/* Whether the token may read what a listing of this prefix has. */
+static int may_list(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix)
+{
+	size_t n = strlen(prefix);
+	bool any = false;
+	int r = 0;
+
+	if (spans_folders(prefix))
+		for (size_t i = 0; kv_folders[i] && !r; i++)
+			if (!strncmp(kv_folders[i], prefix, n)) {
+				any = true;
+				r = kv_may_read(c, ctx, CALL_PERSISTS, kv_folders[i], NULL);
+			}
+	return any ? r : kv_may_read(c, ctx, CALL_PERSISTS, prefix, NULL);
+}
+
+/* ---- listings ---- */
 
 /* One listing. Nothing found gives no entries. */
 static int list_once(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix,
@@ -142,6 +178,8 @@ static int list_once(struct icm_consul *c, const struct icm_ctx *ctx, const char
 		return r;
 	if (!a.index || (a.status != 200 && a.status != 404))
 		return -EPROTO;
+	if (a.filtered)
+		return -EACCES;
 	*ret_index = a.index;
 	if (a.status == 404)
 		return 0;
@@ -150,19 +188,20 @@ static int list_once(struct icm_consul *c, const struct icm_ctx *ctx, const char
 	return wire_entries(a.body.data, a.body.len, c->settings.prefix, prefix, list);
 }
 
-/* A listing of what the token may not see is answered as one of nothing. Nothing
- * is believed when the token may read there, and a second listing says the same:
- * the token's rights may have changed in between. */
+/* Nothing is believed when the token may read there, and a second listing says the
+ * same: the token's rights may have changed in between. */
 int kv_list(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, bool keys_only,
 	    struct icm_entries *ret_entries, uint64_t *ret_index)
 {
 	struct icm_consul *c = consul_of(be);
 	int r = list_once(c, ctx, prefix, keys_only, ret_entries, ret_index);
 
+	if (r)
+		return r;
+	r = may_list(c, ctx, prefix);
 	if (r || ret_entries->n)
 		return r;
-	r = kv_may_read(c, ctx, CALL_PERSISTS, prefix, NULL);
-	return r ? r : list_once(c, ctx, prefix, keys_only, ret_entries, ret_index);
+	return list_once(c, ctx, prefix, keys_only, ret_entries, ret_index);
 }
 
 /* ---- the index of a prefix ---- */
@@ -209,34 +248,75 @@ int kv_index(struct icm_backend *be, const struct icm_ctx *ctx, const char *pref
  * nothing until it is over, and a fresh query succeeds. */
 #define WATCH_NS (10 * ICM_NS_PER_S)
 
+/* After a failure, before the caller tries again. */
+#define WATCH_PAUSE_NS ICM_NS_PER_S
+
+/* However late it is: a change that is there counts more than a deadline that has
+ * passed. */
+#define FIRST_LOOK_NS ICM_NS_PER_S
+
+static int first_look(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix,
+		      uint64_t *ret_index)
+{
+	struct icm_ctx look = { .cancel = ctx->cancel };
+	int64_t least = icm_now_ns() + FIRST_LOOK_NS;
+
+	if (ctx->deadline_ns)
+		look.deadline_ns = ctx->deadline_ns > least ? ctx->deadline_ns : least;
+	return index_once(c, &look, prefix, "", 0, CALL_SINGLE, ret_index);
+}
+
+/* One blocking query, which ends by itself after `wait_ns`. */
+static int wait_for_change(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix,
+			   uint64_t since, int64_t wait_ns, uint64_t *ret_index)
+{
+	/* Consul adds up to a sixteenth */
+	ICM_AUTOFREE char *query =
+		icm_asprintf("&stale&index=%llu&wait=%lldms", (unsigned long long)since,
+			     (long long)(wait_ns * 15 / 16 / ICM_NS_PER_MS + 1));
+	struct icm_ctx single = { .cancel = ctx->cancel };
+
+	return index_once(c, &single, prefix, query, wait_ns, CALL_SINGLE, ret_index);
+}
+
+/* What a watch gives that could not be carried out: never at once, or its caller
+ * would spin. */
+static int watch_failed(struct icm_consul *c, const struct icm_ctx *ctx, int failure)
+{
+	int64_t until = icm_now_ns() + consul_jitter(WATCH_PAUSE_NS);
+	int r;
+
+	if (failure == -ECANCELED)
+		return failure;
+	if (ctx->deadline_ns && ctx->deadline_ns < until)
+		until = ctx->deadline_ns;
+	r = consul_pause(c, ctx, until);
+	if (r)
+		return r;
+	if (ctx->deadline_ns && icm_now_ns() >= ctx->deadline_ns)
+		return -ETIMEDOUT;
+	return failure == -ETIMEDOUT ? -EHOSTUNREACH : failure;
+}
+
 int kv_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, uint64_t since,
 	     uint64_t *ret_index)
 {
 	struct icm_consul *c = consul_of(be);
-	struct icm_ctx try = { .cancel = ctx->cancel };
-	ICM_AUTOFREE char *query = NULL;
-	int64_t now, wait;
-	int r;
+	/* a blocking query doesn't return for an index from the future; this does */
+	int r = first_look(c, ctx, prefix, ret_index);
 
-	/* A change that is there counts more than a deadline that has passed, and
-	 * a blocking query doesn't return for an index from the future. */
-	r = index_once(c, ctx, prefix, "", 0, CALL_ONCE, ret_index);
 	while (r == 0 && *ret_index == since) {
-		now = icm_now_ns();
+		int64_t now = icm_now_ns(), wait = WATCH_NS;
+
 		if (ctx->cancel && atomic_load(ctx->cancel))
 			return -ECANCELED;
 		if (ctx->deadline_ns && now >= ctx->deadline_ns)
 			return -ETIMEDOUT;
-		wait = WATCH_NS;
 		if (ctx->deadline_ns && ctx->deadline_ns - now < wait)
 			wait = ctx->deadline_ns - now;
-		free(query);
-		/* Consul adds up to a sixteenth */
-		query = icm_asprintf("&stale&index=%llu&wait=%lldms", (unsigned long long)since,
-				     (long long)(wait * 15 / 16 / ICM_NS_PER_MS + 1));
-		r = index_once(c, &try, prefix, query, wait, CALL_ONCE, ret_index);
+		r = wait_for_change(c, ctx, prefix, since, wait, ret_index);
 	}
-	return r;
+	return r ? watch_failed(c, ctx, r) : 0;
 }
 
 /* ---- transactions ---- */
@@ -260,6 +340,54 @@ static char *txn_body(struct icm_consul *c, const struct icm_op *ops, size_t n_o
 	return icm_buf_steal(&b, ret_len);
 }
 
+/* Consul says of a cas that the index is stale, also where the key is missing.
+ * What it was at that moment, the operations before tell, or one more look. */
+static enum icm_op_reason reason_of_cas(struct icm_consul *c, const struct icm_ctx *ctx,
+					const struct icm_op *ops, size_t op)
+{
+	struct icm_ctx look = { .deadline_ns = ctx->deadline_ns, .consistent = true };
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+
+	for (size_t i = op; i-- > 0;) {
+		if (!op_writes(&ops[i]) || strcmp(ops[i].key, ops[op].key) != 0)
+			continue;
+		return ops[i].type == ICM_OP_SET || ops[i].type == ICM_OP_CAS ? ICM_REASON_INDEX
+									      : ICM_REASON_ABSENT;
+	}
+	return kv_get(&c->be, &look, ops[op].key, &e) == -ENOENT ? ICM_REASON_ABSENT
+								 : ICM_REASON_INDEX;
+}
+
+static int refused(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
+		   size_t n_ops, const struct answer *a, struct icm_txn_result *result)
+{
+	int r = wire_errors(a->body.data, a->body.len, ops, n_ops, result);
+
+	for (size_t i = 0; i < result->n_errors; i++) {
+		struct icm_op_error *e = &result->errors[i];
+
+		if (e->reason == ICM_REASON_INDEX && ops[e->op].type == ICM_OP_CAS)
+			e->reason = reason_of_cas(c, ctx, ops, e->op);
+	}
+	return r;
+}
+
+static int txn_answer(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
+		      size_t n_ops, const struct answer *a, struct icm_txn_result *result)
+{
+	switch (a->status) {
+	case 200:
+		return wire_results(a->body.data, a->body.len, c->settings.prefix, ops, n_ops,
+				    result);
+	case 409:
+		return refused(c, ctx, ops, n_ops, a, result);
+	case 413:
+		return -EFBIG;
+	default:
+		return -EPROTO;
+	}
+}
+
 static int txn_once(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
 		    size_t n_ops, bool writes, struct icm_txn_result *result)
 {
@@ -277,41 +405,109 @@ static int txn_once(struct icm_consul *c, const struct icm_ctx *ctx, const struc
 	r = consul_call(c, ctx, &rq, CALL_PERSISTS, &a, NULL);
 	if (r)
 		return r;
-	switch (a.status) {
-	case 200:
-		r = wire_results(a.body.data, a.body.len, c->settings.prefix, ops, n_ops, result);
-		break;
-	case 409:
-		return wire_errors(a.body.data, a.body.len, ops, n_ops, result);
-	case 413:
-		return -EFBIG;
-	default:
-		return -EPROTO;
+	r = txn_answer(c, ctx, ops, n_ops, &a, result);
+	if (writes && (r == -EPROTO || (r && a.status == 200))) {
+		/* It took place, and what it read is not to be had; or it is not
+		 * Consul that answered, and nobody knows. */
+		icm_txn_result_clear(result);
+		return -ETIMEDOUT;
 	}
-	if (!r || !writes)
-		return r;
-	/* It took place, and what it read is not to be had. */
-	icm_txn_result_clear(result);
-	return -ETIMEDOUT;
+	return r;
 }
 
-/* What the token may not see is left out of a get-tree too. Nothing is believed
- * where the same transaction read anything else, or as in kv_list(). */
-static int txn_read(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
-		    size_t n_ops, struct icm_txn_result *result)
-{
-	size_t n_trees = 0;
-	int r = txn_once(c, ctx, ops, n_ops, false, result);
+/* ---- trees in transactions ---- */
 
-	if (r || result->entries.n)
+static size_t count_trees(const struct icm_op *ops, size_t n_ops)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < n_ops; i++)
+		n += ops[i].type == ICM_OP_GET_TREE;
+	return n;
+}
+
+/* The same operations and, for each get-tree, that a key is absent below it that
+ * no key of ours is called. Consul asks for the right to write there, which says
+ * at the same instant that nothing was left out. NULL where that doesn't fit, or
+ * a get-tree reads more than one folder. */
+static struct icm_op *with_probes(struct icm_consul *c, const struct icm_op *ops, size_t n_ops,
+				  size_t n_trees)
+{
+	struct icm_op *all = icm_xcalloc(n_ops + n_trees, sizeof(*all));
+	size_t n = n_ops, bytes = 0;
+	bool fits = n_ops + n_trees <= c->be.facts.max_txn_ops;
+
+	memcpy(all, ops, n_ops * sizeof(*all));
+	for (size_t i = 0; i < n_ops; i++)
+		if (ops[i].type == ICM_OP_GET_TREE) {
+			fits &= !spans_folders(ops[i].key);
+			all[n].type = ICM_OP_CHECK_ABSENT;
+			all[n++].key = icm_asprintf("%s\x7f", ops[i].key);
+		}
+	for (size_t i = 0; i < n; i++)
+		bytes += wire_op_bytes(c->settings.prefix, &all[i]);
+	if (fits && bytes <= c->be.facts.max_txn_bytes)
+		return all;
+	for (size_t i = n_ops; i < n; i++)
+		free((char *)all[i].key);
+	free(all);
+	return NULL;
+}
+
+/* Whether a probe refused: the token may not write there, so that this way of
+ * asking doesn't work. Nothing was done. */
+static bool probe_refused(int r, size_t n_ops, const struct icm_txn_result *result)
+{
+	for (size_t i = 0; (r == -EACCES || r == -ESTALE) && i < result->n_errors; i++)
+		if (result->errors[i].op >= n_ops)
+			return true;
+	return false;
+}
+
+/* True when it was carried out this way, with its outcome in *ret. */
+static bool txn_probed(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
+		       size_t n_ops, bool writes, struct icm_txn_result *result, int *ret)
+{
+	size_t n_trees = count_trees(ops, n_ops);
+	struct icm_op *all = c->be.facts.read_only ? NULL : with_probes(c, ops, n_ops, n_trees);
+	bool done;
+
+	if (!all)
+		return false;
+	*ret = txn_once(c, ctx, all, n_ops + n_trees, writes, result);
+	done = !probe_refused(*ret, n_ops, result);
+	if (!done)
+		icm_txn_result_clear(result);
+	for (size_t i = n_ops; i < n_ops + n_trees; i++)
+		free((char *)all[i].key);
+	free(all);
+	return done;
+}
+
+static int may_read_trees(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
+			  size_t n_ops)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n_ops && !r; i++)
+		if (ops[i].type == ICM_OP_GET_TREE)
+			r = may_list(c, ctx, ops[i].key);
+	return r;
+}
+
+/* A tree that is denied is an error, not an empty one. */
+static int txn_with_trees(struct icm_consul *c, const struct icm_ctx *ctx, const struct icm_op *ops,
+			  size_t n_ops, bool writes, struct icm_txn_result *result)
+{
+	int r;
+
+	if (txn_probed(c, ctx, ops, n_ops, writes, result, &r))
 		return r;
-	for (size_t i = 0; i < n_ops && !r; i++) {
-		if (ops[i].type != ICM_OP_GET_TREE)
-			continue;
-		n_trees++;
-		r = kv_may_read(c, ctx, CALL_PERSISTS, ops[i].key, NULL);
-	}
-	return r || !n_trees ? r : txn_once(c, ctx, ops, n_ops, false, result);
+	/* Asked before and after where that is harmless: rights may change. */
+	r = may_read_trees(c, ctx, ops, n_ops);
+	if (!r)
+		r = txn_once(c, ctx, ops, n_ops, writes, result);
+	return r || writes ? r : may_read_trees(c, ctx, ops, n_ops);
 }
 
 /* ---- one value too large for a transaction ---- */
@@ -358,7 +554,7 @@ static int put_raw(struct icm_backend *be, const struct icm_ctx *ctx, const stru
 	if (a.status == 413)
 		return -EFBIG;
 	if (a.status != 200)
-		return -EPROTO;
+		return -ETIMEDOUT;
 	if (a.body.data && !strncmp(a.body.data, "true", 4))
 		return 0;
 	if (a.body.data && !strncmp(a.body.data, "false", 5) && op->type == ICM_OP_CAS)
@@ -374,9 +570,10 @@ int kv_txn(struct icm_backend *be, const struct icm_ctx *ctx, const struct icm_o
 
 	for (size_t i = 0; i < n_ops; i++)
 		writes |= op_writes(&ops[i]);
-	if (!writes)
-		return txn_read(c, ctx, ops, n_ops, result);
-	if (n_ops == 1 && wire_op_bytes(c->settings.prefix, ops) > be->facts.max_txn_bytes)
+	if (count_trees(ops, n_ops))
+		return txn_with_trees(c, ctx, ops, n_ops, writes, result);
+	if (writes && n_ops == 1 &&
+	    wire_op_bytes(c->settings.prefix, ops) > be->facts.max_txn_bytes)
 		return put_raw(be, ctx, ops, result);
-	return txn_once(c, ctx, ops, n_ops, true, result);
+	return txn_once(c, ctx, ops, n_ops, writes, result);
 }

@@ -8,21 +8,26 @@
 
 #define MAX_ANSWER ((size_t)64 << 10)
 
-/* What goes out once makes something each time; the rest is sent anew as often as
- * need be. */
+/* Each of them goes out once, also those that would do no harm twice: a second one
+ * that can't be sent would hide that the first may have been carried out. */
 static int put(struct icm_consul *c, const struct icm_ctx *ctx, const char *path, const char *body,
-	       bool once, struct answer *a, char **ret_why)
+	       struct answer *a, char **ret_why)
 {
 	struct request rq = {
 		.method = "PUT",
 		.path = path,
 		.body = body,
 		.len = body ? strlen(body) : 0,
-		.writes = once,
+		.writes = true,
 		.max_answer = MAX_ANSWER,
 	};
 
 	return consul_call(c, ctx, &rq, CALL_PERSISTS, a, ret_why);
+}
+
+static bool says(const struct answer *a, const char *words)
+{
+	return a->body.data && strstr(a->body.data, words);
 }
 
 int lease_node(struct icm_consul *c, const struct icm_ctx *ctx, char **ret_why)
@@ -30,11 +35,11 @@ int lease_node(struct icm_consul *c, const struct icm_ctx *ctx, char **ret_why)
 	ICM_AUTOFREE char *body =
 		icm_asprintf("{\"Node\":\"%s\",\"Address\":\"127.0.0.1\"}", c->node);
 	ANSWER_AUTO struct answer a = { 0 };
-	int r = put(c, ctx, "/v1/catalog/register", body, false, &a, ret_why);
+	int r = put(c, ctx, "/v1/catalog/register", body, &a, ret_why);
 
 	if (r)
 		return r;
-	return a.status == 200 ? 0 : -EPROTO;
+	return a.status == 200 ? 0 : -ETIMEDOUT;
 }
 
 /* ---- opening ---- */
@@ -54,11 +59,11 @@ static int session_create(struct icm_consul *c, const struct icm_ctx *ctx, uint3
 		     "\"Name\":\"icmfs\",\"NodeChecks\":[],\"TTL\":\"%ums\",\"LockDelay\":\"0s\","
 		     "\"Behavior\":\"delete\"}",
 		     ttl_ms);
-	r = put(c, ctx, "/v1/session/create", body.data, true, &a, ret_why);
+	r = put(c, ctx, "/v1/session/create", body.data, &a, ret_why);
 	if (r)
 		return r;
 	if (a.status != 200)
-		return -EPROTO;
+		return -ETIMEDOUT;
 	return wire_session(a.body.data, a.body.len, id) ? -ETIMEDOUT : 0;
 }
 
@@ -66,11 +71,11 @@ static int session_destroy(struct icm_consul *c, const struct icm_ctx *ctx, cons
 {
 	ICM_AUTOFREE char *path = icm_asprintf("/v1/session/destroy/%s", id);
 	ANSWER_AUTO struct answer a = { 0 };
-	int r = put(c, ctx, path, NULL, false, &a, NULL);
+	int r = put(c, ctx, path, NULL, &a, NULL);
 
 	if (r)
 		return r;
-	return a.status == 200 ? 0 : -EPROTO;
+	return a.status == 200 ? 0 : -ETIMEDOUT;
 }
 
 /* Makes the key, locked by the session: {"Verb":"lock"} in a transaction, whose
@@ -86,13 +91,13 @@ static int key_lock(struct icm_consul *c, const struct icm_ctx *ctx, const char 
 	icm_buf_addc(&body, '[');
 	wire_add_lock(&body, c->settings.prefix, op, id);
 	icm_buf_addc(&body, ']');
-	r = put(c, ctx, "/v1/txn", body.data, true, &a, NULL);
+	r = put(c, ctx, "/v1/txn", body.data, &a, NULL);
 	if (r)
 		return r;
 	if (a.status == 409)
-		return strstr(a.body.data, "Permission denied") ? -EACCES : -EIO;
+		return says(&a, "Permission denied") ? -EACCES : -EIO;
 	if (a.status != 200)
-		return a.status == 413 ? -EFBIG : -EPROTO;
+		return a.status == 413 ? -EFBIG : -ETIMEDOUT;
 	r = wire_results(a.body.data, a.body.len, c->settings.prefix, op, 1, &result);
 	if (r || !result.index)
 		return -ETIMEDOUT;
@@ -142,13 +147,13 @@ int consul_lease_renew(struct icm_backend *be, const struct icm_ctx *ctx,
 {
 	ICM_AUTOFREE char *path = icm_asprintf("/v1/session/renew/%s", session_of(lease));
 	ANSWER_AUTO struct answer a = { 0 };
-	int r = put(consul_of(be), ctx, path, NULL, false, &a, NULL);
+	int r = put(consul_of(be), ctx, path, NULL, &a, NULL);
 
 	if (r)
 		return r;
 	if (a.status == 404)
 		return -ENOENT;
-	return a.status == 200 ? 0 : -EPROTO;
+	return a.status == 200 ? 0 : -ETIMEDOUT;
 }
 
 /* Whether the key is gone, by a read that sees every write before it. */

@@ -371,7 +371,8 @@ static bool ends_with(const char *s, const char *end)
 /* What Consul 1.8.7 says, where no key (any text) can be mistaken for it. */
 static enum icm_op_reason reason_of(const char *what, const struct icm_op *op)
 {
-	if (!strcmp(what, "Permission denied"))
+	/* later releases say which permission */
+	if (starts_with(what, "Permission denied"))
 		return ICM_REASON_DENIED;
 	if (starts_with(what, "failed index check for key"))
 		return ICM_REASON_INDEX;
@@ -425,7 +426,7 @@ static int read_errors(struct json *j, const struct icm_op *ops, size_t n_ops,
 			return -EPROTO;
 		reason = reason_of(what.data, &ops[op]);
 		if (!reason)
-			return -EPROTO;
+			return -EIO;
 		icm_txn_result_error(result, (size_t)op, reason);
 		if (reason == ICM_REASON_DENIED)
 			r = -EACCES;
@@ -457,11 +458,14 @@ int wire_errors(const void *data, size_t len, const struct icm_op *ops, size_t n
 			break;
 		if (strcmp(name.data, "Errors") != 0)
 			json_skip(&j);
-		else if (r || (r = read_errors(&j, ops, n_ops, result)) == -EPROTO)
+		else if (r || (r = read_errors(&j, ops, n_ops, result)) == -EPROTO || r == -EIO)
 			break;
 	}
-	if (r != -EPROTO && json_end(&j) && r)
+	if (r == -EIO || (r && r != -EPROTO && json_end(&j))) {
+		if (r == -EIO)
+			drop_errors(result);
 		return r;
+	}
 	drop_errors(result);
 	return -EPROTO;
 }
