@@ -19,7 +19,10 @@ die() {
 }
 
 there() {
-	[ -x "$prefix/bin/consul" ] && "$prefix/bin/consul" version 2>/dev/null | grep -qx "Consul v$version"
+	local says
+	# not into a grep -q, which ends at the first line and makes the writer fail
+	[ -x "$prefix/bin/consul" ] && says=$("$prefix/bin/consul" version 2>/dev/null) &&
+		[[ $says == "Consul v$version"* ]]
 }
 
 # The archive that this machine installs Debian from, in either style of sources.
@@ -45,7 +48,8 @@ fetch() {
 	[ -n "$from" ] || die 'the apt configuration names no Debian archive'
 	[ -f "$keys" ] || die "$keys is missing (package debian-archive-keyring)"
 	mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/parts" "$work/root"
-	printf 'deb [arch=amd64 signed-by=%s] %s %s main\n' "$keys" "$from" "$suite" >"$work/sources.list"
+	printf 'deb [arch=%s signed-by=%s] %s %s main\n' "$(dpkg --print-architecture)" "$keys" "$from" \
+		"$suite" >"$work/sources.list"
 	apt_get update
 	(cd "$work" && apt_get download consul)
 	dpkg-deb -x "$work"/consul_*.deb "$work/root"
