@@ -97,9 +97,9 @@ static void write_settings(const struct consul_server *s)
 		"\"%s/data\",\"bind_addr\":\"127.0.0.1\",\"client_addr\":\"127.0.0.1\","
 		"\"log_level\":\"warn\",\"disable_update_check\":true,"
 		"\"performance\":{\"raft_multiplier\":1},"
-		"\"ports\":{\"dns\":-1,\"grpc\":-1,\"https\":-1,\"serf_wan\":-1,\"server\":%u,"
+		"\"ports\":{\"dns\":-1,\"grpc\":-1,\"https\":%d,\"serf_wan\":-1,\"server\":%u,"
 		"\"serf_lan\":%u,\"http\":%u}",
-		s->dir, s->rpc, s->serf, s->http);
+		s->dir, s->tls ? (int)s->https : -1, s->rpc, s->serf, s->http);
 	if (s->acl)
 		fprintf(f, ",\"acl\":{\"enabled\":true,\"default_policy\":\"deny\",\"tokens\":"
 			   "{\"master\":\"" CONSUL_SERVER_TOKEN
@@ -179,7 +179,9 @@ void consul_server_start(struct consul_server *s, const char *more, bool acl)
 {
 	const char *tmp = getenv("TMPDIR");
 
-	*s = (struct consul_server){ .more = more ? icm_xstrdup(more) : NULL, .acl = acl };
+	*s = (struct consul_server){ .more = more ? icm_xstrdup(more) : NULL,
+				     .acl = acl,
+				     .tls = more && strstr(more, "cert_file") };
 	s->dir = icm_asprintf("%s/icmfs-consul-XXXXXX", tmp && *tmp ? tmp : "/tmp");
 	must(mkdtemp(s->dir));
 	/* a port that somebody else has ends the server at once */
@@ -187,6 +189,7 @@ void consul_server_start(struct consul_server *s, const char *more, bool acl)
 		s->rpc = any_port();
 		s->serf = s->rpc + 1;
 		s->http = s->rpc + 2;
+		s->https = s->rpc + 3;
 		if (start(s))
 			return;
 		if (s->pid)

@@ -14,8 +14,9 @@
 struct consul_server {
 	char *dir;  /* owned; removed by stop */
 	char *more; /* owned; further settings, or NULL */
-	unsigned rpc, serf, http;
+	unsigned rpc, serf, http, https;
 	bool acl;
+	bool tls;  /* its settings have a certificate */
 	pid_t pid; /* 0: not running */
 };
 
