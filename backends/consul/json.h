@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * A reader of Consul's JSON answers, without a tree of them in memory: listings
- * are large, and their flags are unsigned numbers of 64 bits, which a general
- * library's integers don't hold. The bytes are foreign: every function returns
- * false at the first that isn't as expected, and then the reader is at its end. */
+ * A reader of Consul's JSON answers. Not jansson, which the rest of the project
+ * uses: a key's flags are any unsigned number of 64 bits, and jansson refuses
+ * integers over 2^63-1, or rounds them (JSON_DECODE_INT_AS_REAL). Listings are
+ * large, too, and this needs no tree of them in memory. The bytes are foreign:
+ * every function returns false at the first that isn't as expected, and then the
+ * reader is at its end. Fuzzed by tests/fuzz/fuzz-consul.c. */
 #ifndef ICM_BACKENDS_CONSUL_JSON_H
 #define ICM_BACKENDS_CONSUL_JSON_H
 
