@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # The layers: fs/util <- backends <- fs/core <- { fs, cli }. An include points
 # left only; no driver's header is included outside its folder, except by tests
-# those that are made for them; and every header compiles alone.
+# those that are made for them; every header compiles alone; and no name of ours
+# is one of a library's, which ours would replace in the whole program.
 #
 # usage: layers.sh SOURCE-DIRECTORY [BUILD-DIRECTORY]    (the latter has config.h)
 set -euo pipefail
@@ -106,6 +107,25 @@ while read -r header; do
 		complain "$header: doesn't compile alone"
 	fi
 done < <(find fs backends cli -name '*.h' | sort)
+
+# Names that a library or program defines, in order.
+names() {
+	nm "$@" 2>/dev/null | awk 'NF >= 3 { sub(/@.*/, "", $3); print $3 }' | LC_ALL=C sort -u
+}
+
+# Compares the archive's names with those of each library that the program loads.
+check_names() {
+	local library clash
+	for library in $(ldd "$config/icmfs" | awk '$3 ~ /^\// { print $3 }'); do
+		case $library in
+		*asan* | *ubsan* | *tsan*) continue ;; # they replace on purpose
+		esac
+		clash=$(LC_ALL=C comm -12 <(names -g --defined-only "$config/libicmfs.a") \
+			<(names -D --defined-only "$library"))
+		[ -z "$clash" ] || complain "a name of ours is one of ${library##*/}: $clash"
+	done
+}
+[ ! -e "$config/libicmfs.a" ] || check_names
 
 [ "$failed" -eq 0 ] && echo "$n includes point the right way, every header compiles alone"
 exit "$failed"

@@ -7,7 +7,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "backends/consul/json.h"
+#include "backends/consul/scan.h"
 #include "util/digest.h"
 
 static const char *const verbs[] = {
@@ -46,7 +46,7 @@ void wire_add_op(struct icm_buf *b, const char *prefix, const struct icm_op *op)
 	ICM_AUTOFREE char *key = icm_asprintf("%s%s", prefix, op->key);
 
 	icm_buf_addf(b, OP_HEAD "%s\",\"Key\":", verbs[op->type]);
-	json_add_string(b, key);
+	scan_add_string(b, key);
 	if (has_value(op)) {
 		ICM_AUTOFREE char *value = icm_base64_encode(op->value, op->len);
 
@@ -66,7 +66,7 @@ void wire_add_lock(struct icm_buf *b, const char *prefix, const struct icm_op *o
 	ICM_AUTOFREE char *value = icm_base64_encode(op->value, op->len);
 
 	icm_buf_addstr(b, OP_HEAD "lock\",\"Key\":");
-	json_add_string(b, key);
+	scan_add_string(b, key);
 	icm_buf_addf(b, ",\"Session\":\"%s\"" OP_VALUE, session);
 	icm_buf_addstr(b, value);
 	icm_buf_addstr(b, "\"" OP_TAIL);
@@ -126,7 +126,7 @@ static bool starts_with(const char *s, const char *prefix)
 
 /* One object of a listing. The key with the store's prefix goes to *key, the
  * rest to *e. */
-static bool read_entry(struct json *j, struct icm_buf *key, struct icm_entry *e)
+static bool read_entry(struct scan *j, struct icm_buf *key, struct icm_entry *e)
 {
 	ICM_AUTOBUF struct icm_buf name = ICM_BUF_INIT(256), value = ICM_BUF_INIT(0);
 	bool first = true, ok = true;
@@ -134,24 +134,24 @@ static bool read_entry(struct json *j, struct icm_buf *key, struct icm_entry *e)
 	icm_buf_reset(key);
 	icm_buf_add(key, "", 0);
 	icm_buf_add(&value, "", 0);
-	if (!json_open(j, '{'))
+	if (!scan_open(j, '{'))
 		return false;
-	while (ok && json_more(j, '{', &first)) {
-		ok = json_name(j, &name);
+	while (ok && scan_more(j, '{', &first)) {
+		ok = scan_name(j, &name);
 		if (!ok)
 			break;
 		if (!strcmp(name.data, "Key"))
-			ok = json_string(j, key);
+			ok = scan_string(j, key);
 		else if (!strcmp(name.data, "Value"))
-			ok = json_string(j, &value);
+			ok = scan_string(j, &value);
 		else if (!strcmp(name.data, "Flags"))
-			ok = json_uint(j, &e->flags);
+			ok = scan_uint(j, &e->flags);
 		else if (!strcmp(name.data, "CreateIndex"))
-			ok = json_uint(j, &e->create_index);
+			ok = scan_uint(j, &e->create_index);
 		else if (!strcmp(name.data, "ModifyIndex"))
-			ok = json_uint(j, &e->modify_index);
+			ok = scan_uint(j, &e->modify_index);
 		else
-			ok = json_skip(j);
+			ok = scan_skip(j);
 	}
 	if (!ok || j->failed || !e->create_index || e->modify_index < e->create_index)
 		return false;
@@ -168,11 +168,11 @@ int wire_entries(const void *data, size_t len, const char *prefix, const char *u
 		 struct icm_entries *list)
 {
 	ICM_AUTOBUF struct icm_buf key = ICM_BUF_INIT(0);
-	struct json j = json_reader(data, len);
+	struct scan j = scan_of(data, len);
 	bool first = true;
 
-	if (json_open(&j, '['))
-		while (json_more(&j, '[', &first)) {
+	if (scan_open(&j, '['))
+		while (scan_more(&j, '[', &first)) {
 			ICM_AUTOENTRY struct icm_entry e = { 0 };
 			const char *own;
 
@@ -187,21 +187,21 @@ int wire_entries(const void *data, size_t len, const char *prefix, const char *u
 			*icm_entries_add(list) = e;
 			e = (struct icm_entry){ 0 };
 		}
-	return json_end(&j) ? 0 : -EPROTO;
+	return scan_end(&j) ? 0 : -EPROTO;
 }
 
 int wire_keys(const void *data, size_t len, const char *prefix, const char *under,
 	      struct icm_entries *list)
 {
 	ICM_AUTOBUF struct icm_buf key = ICM_BUF_INIT(0);
-	struct json j = json_reader(data, len);
+	struct scan j = scan_of(data, len);
 	bool first = true;
 
-	if (json_open(&j, '['))
-		while (json_more(&j, '[', &first)) {
+	if (scan_open(&j, '['))
+		while (scan_more(&j, '[', &first)) {
 			const char *own;
 
-			if (!json_string(&j, &key))
+			if (!scan_string(&j, &key))
 				return -EPROTO;
 			own = own_part(key.data, prefix);
 			if (!own || !starts_with(own, under))
@@ -210,26 +210,26 @@ int wire_keys(const void *data, size_t len, const char *prefix, const char *unde
 				return -EPROTO;
 			icm_entries_add(list)->key = icm_xstrdup(own);
 		}
-	return json_end(&j) ? 0 : -EPROTO;
+	return scan_end(&j) ? 0 : -EPROTO;
 }
 
 /* ---- results of a transaction ---- */
 
 /* {"KV":{…}}. A key that isn't ours stays as one that matches no operation. */
-static bool read_result(struct json *j, const char *prefix, struct icm_entries *all)
+static bool read_result(struct scan *j, const char *prefix, struct icm_entries *all)
 {
 	ICM_AUTOBUF struct icm_buf name = ICM_BUF_INIT(256), key = ICM_BUF_INIT(0);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	bool first = true, found = false;
 	const char *own;
 
-	if (!json_open(j, '{'))
+	if (!scan_open(j, '{'))
 		return false;
-	while (json_more(j, '{', &first)) {
-		if (!json_name(j, &name))
+	while (scan_more(j, '{', &first)) {
+		if (!scan_name(j, &name))
 			return false;
 		if (found || strcmp(name.data, "KV") != 0) {
-			if (!json_skip(j))
+			if (!scan_skip(j))
 				return false;
 			continue;
 		}
@@ -246,13 +246,13 @@ static bool read_result(struct json *j, const char *prefix, struct icm_entries *
 	return true;
 }
 
-static bool read_results(struct json *j, const char *prefix, struct icm_entries *all)
+static bool read_results(struct scan *j, const char *prefix, struct icm_entries *all)
 {
 	bool first = true;
 
-	if (!json_open(j, '['))
+	if (!scan_open(j, '['))
 		return !j->failed;
-	while (json_more(j, '[', &first))
+	while (scan_more(j, '[', &first))
 		if (!read_result(j, prefix, all))
 			return false;
 	return !j->failed;
@@ -341,20 +341,20 @@ int wire_results(const void *data, size_t len, const char *prefix, const struct 
 {
 	ICM_AUTOBUF struct icm_buf name = ICM_BUF_INIT(256);
 	ICM_AUTOENTRIES struct icm_entries all = { 0 };
-	struct json j = json_reader(data, len);
+	struct scan j = scan_of(data, len);
 	bool first = true, found = false;
 
-	if (!json_open(&j, '{'))
+	if (!scan_open(&j, '{'))
 		return -EPROTO;
-	while (json_more(&j, '{', &first)) {
-		if (!json_name(&j, &name))
+	while (scan_more(&j, '{', &first)) {
+		if (!scan_name(&j, &name))
 			return -EPROTO;
 		if (!found && !strcmp(name.data, "Results"))
 			found = read_results(&j, prefix, &all);
 		else
-			json_skip(&j);
+			scan_skip(&j);
 	}
-	if (!found || !json_end(&j))
+	if (!found || !scan_end(&j))
 		return -EPROTO;
 	return assign(&all, ops, n_ops, result);
 }
@@ -385,7 +385,7 @@ static enum icm_op_reason reason_of(const char *what, const struct icm_op *op)
 	return 0;
 }
 
-static bool read_error(struct json *j, uint64_t *ret_op, struct icm_buf *what)
+static bool read_error(struct scan *j, uint64_t *ret_op, struct icm_buf *what)
 {
 	ICM_AUTOBUF struct icm_buf name = ICM_BUF_INIT(256);
 	bool first = true, ok = true;
@@ -393,32 +393,32 @@ static bool read_error(struct json *j, uint64_t *ret_op, struct icm_buf *what)
 	*ret_op = UINT64_MAX;
 	icm_buf_reset(what);
 	icm_buf_add(what, "", 0);
-	if (!json_open(j, '{'))
+	if (!scan_open(j, '{'))
 		return false;
-	while (ok && json_more(j, '{', &first)) {
-		ok = json_name(j, &name);
+	while (ok && scan_more(j, '{', &first)) {
+		ok = scan_name(j, &name);
 		if (!ok)
 			break;
 		if (!strcmp(name.data, "OpIndex"))
-			ok = json_uint(j, ret_op);
+			ok = scan_uint(j, ret_op);
 		else if (!strcmp(name.data, "What"))
-			ok = json_string(j, what);
+			ok = scan_string(j, what);
 		else
-			ok = json_skip(j);
+			ok = scan_skip(j);
 	}
 	return ok && !j->failed;
 }
 
-static int read_errors(struct json *j, const struct icm_op *ops, size_t n_ops,
+static int read_errors(struct scan *j, const struct icm_op *ops, size_t n_ops,
 		       struct icm_txn_result *result)
 {
 	ICM_AUTOBUF struct icm_buf what = ICM_BUF_INIT(0);
 	int r = 0;
 	bool first = true;
 
-	if (!json_open(j, '['))
+	if (!scan_open(j, '['))
 		return j->failed ? -EPROTO : 0;
-	while (json_more(j, '[', &first)) {
+	while (scan_more(j, '[', &first)) {
 		enum icm_op_reason reason;
 		uint64_t op;
 
@@ -447,21 +447,21 @@ int wire_errors(const void *data, size_t len, const struct icm_op *ops, size_t n
 		struct icm_txn_result *result)
 {
 	ICM_AUTOBUF struct icm_buf name = ICM_BUF_INIT(256);
-	struct json j = json_reader(data, len);
+	struct scan j = scan_of(data, len);
 	bool first = true;
 	int r = 0;
 
-	if (!json_open(&j, '{'))
+	if (!scan_open(&j, '{'))
 		return -EPROTO;
-	while (json_more(&j, '{', &first)) {
-		if (!json_name(&j, &name))
+	while (scan_more(&j, '{', &first)) {
+		if (!scan_name(&j, &name))
 			break;
 		if (strcmp(name.data, "Errors") != 0)
-			json_skip(&j);
+			scan_skip(&j);
 		else if (r || (r = read_errors(&j, ops, n_ops, result)) == -EPROTO || r == -EIO)
 			break;
 	}
-	if (r == -EIO || (r && r != -EPROTO && json_end(&j))) {
+	if (r == -EIO || (r && r != -EPROTO && scan_end(&j))) {
 		if (r == -EIO)
 			drop_errors(result);
 		return r;
@@ -486,17 +486,17 @@ static bool is_uuid(const char *s)
 int wire_session(const void *data, size_t len, char ret[static 37])
 {
 	ICM_AUTOBUF struct icm_buf name = ICM_BUF_INIT(256), id = ICM_BUF_INIT(256);
-	struct json j = json_reader(data, len);
+	struct scan j = scan_of(data, len);
 	bool first = true;
 
 	icm_buf_add(&id, "", 0);
-	if (!json_open(&j, '{'))
+	if (!scan_open(&j, '{'))
 		return -EPROTO;
-	while (json_more(&j, '{', &first))
-		if (!json_name(&j, &name) ||
-		    !(strcmp(name.data, "ID") ? json_skip(&j) : json_string(&j, &id)))
+	while (scan_more(&j, '{', &first))
+		if (!scan_name(&j, &name) ||
+		    !(strcmp(name.data, "ID") ? scan_skip(&j) : scan_string(&j, &id)))
 			break;
-	if (!json_end(&j) || !is_uuid(id.data))
+	if (!scan_end(&j) || !is_uuid(id.data))
 		return -EPROTO;
 	memcpy(ret, id.data, 37);
 	return 0;

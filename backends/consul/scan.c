@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/consul/json.h"
+#include "backends/consul/scan.h"
 
 #include <string.h>
 
 #define MAX_DEPTH 64
 
-static bool fail(struct json *j)
+static bool fail(struct scan *j)
 {
 	j->failed = true;
 	j->p = j->end;
@@ -13,14 +13,14 @@ static bool fail(struct json *j)
 }
 
 /* The next byte behind blanks, which stays; -1 at the end. */
-static int peek(struct json *j)
+static int peek(struct scan *j)
 {
 	while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r'))
 		j->p++;
 	return j->p < j->end ? (unsigned char)*j->p : -1;
 }
 
-bool json_try(struct json *j, char c)
+bool scan_try(struct scan *j, char c)
 {
 	if (peek(j) != (unsigned char)c)
 		return false;
@@ -28,7 +28,7 @@ bool json_try(struct json *j, char c)
 	return true;
 }
 
-static bool word(struct json *j, const char *w)
+static bool word(struct scan *j, const char *w)
 {
 	size_t n = strlen(w);
 
@@ -39,23 +39,23 @@ static bool word(struct json *j, const char *w)
 	return true;
 }
 
-bool json_try_null(struct json *j)
+bool scan_try_null(struct scan *j)
 {
 	return word(j, "null");
 }
 
-bool json_open(struct json *j, char bracket)
+bool scan_open(struct scan *j, char bracket)
 {
-	if (json_try_null(j))
+	if (scan_try_null(j))
 		return false;
-	return json_try(j, bracket) || fail(j);
+	return scan_try(j, bracket) || fail(j);
 }
 
-bool json_more(struct json *j, char bracket, bool *first)
+bool scan_more(struct scan *j, char bracket, bool *first)
 {
-	if (json_try(j, bracket == '{' ? '}' : ']'))
+	if (scan_try(j, bracket == '{' ? '}' : ']'))
 		return false;
-	if (!*first && !json_try(j, ','))
+	if (!*first && !scan_try(j, ','))
 		return fail(j);
 	*first = false;
 	return peek(j) >= 0 || fail(j);
@@ -63,7 +63,7 @@ bool json_more(struct json *j, char bracket, bool *first)
 
 /* ---- strings ---- */
 
-static bool hex4(struct json *j, unsigned *ret)
+static bool hex4(struct scan *j, unsigned *ret)
 {
 	unsigned v = 0;
 
@@ -102,7 +102,7 @@ static void add_utf8(struct icm_buf *b, unsigned c)
 }
 
 /* What follows "\u". NUL is refused: no string of Consul's that we read has one. */
-static bool unicode(struct json *j, struct icm_buf *b)
+static bool unicode(struct scan *j, struct icm_buf *b)
 {
 	unsigned high, low;
 
@@ -124,7 +124,7 @@ static bool unicode(struct json *j, struct icm_buf *b)
 	return true;
 }
 
-static bool escape(struct json *j, struct icm_buf *b)
+static bool escape(struct scan *j, struct icm_buf *b)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
 	const char *at;
@@ -143,7 +143,7 @@ static bool escape(struct json *j, struct icm_buf *b)
 }
 
 /* Where a run of bytes that stand for themselves ends. */
-static const char *plain_end(const struct json *j)
+static const char *plain_end(const struct scan *j)
 {
 	const char *p = j->p;
 
@@ -152,14 +152,14 @@ static const char *plain_end(const struct json *j)
 	return p;
 }
 
-bool json_string(struct json *j, struct icm_buf *ret)
+bool scan_string(struct scan *j, struct icm_buf *ret)
 {
 	icm_buf_reset(ret);
 	/* a terminated string in any case */
 	icm_buf_add(ret, "", 0);
-	if (json_try_null(j))
+	if (scan_try_null(j))
 		return true;
-	if (!json_try(j, '"'))
+	if (!scan_try(j, '"'))
 		return fail(j);
 	for (;;) {
 		const char *end = plain_end(j);
@@ -180,16 +180,16 @@ bool json_string(struct json *j, struct icm_buf *ret)
 	}
 }
 
-bool json_name(struct json *j, struct icm_buf *ret)
+bool scan_name(struct scan *j, struct icm_buf *ret)
 {
 	if (peek(j) != '"')
 		return fail(j);
-	return json_string(j, ret) && (json_try(j, ':') || fail(j));
+	return scan_string(j, ret) && (scan_try(j, ':') || fail(j));
 }
 
 /* ---- numbers and the rest ---- */
 
-bool json_uint(struct json *j, uint64_t *ret)
+bool scan_uint(struct scan *j, uint64_t *ret)
 {
 	uint64_t v = 0;
 
@@ -205,7 +205,7 @@ bool json_uint(struct json *j, uint64_t *ret)
 	return true;
 }
 
-static bool skip_number(struct json *j)
+static bool skip_number(struct scan *j)
 {
 	const char *start = j->p;
 
@@ -214,25 +214,25 @@ static bool skip_number(struct json *j)
 	return j->p > start || fail(j);
 }
 
-static bool skip_string(struct json *j)
+static bool skip_string(struct scan *j)
 {
 	ICM_AUTOBUF struct icm_buf b = ICM_BUF_INIT(0);
 
-	return json_string(j, &b);
+	return scan_string(j, &b);
 }
 
-static bool skip(struct json *j, unsigned depth);
+static bool skip(struct scan *j, unsigned depth);
 
-static bool skip_items(struct json *j, char bracket, unsigned depth)
+static bool skip_items(struct scan *j, char bracket, unsigned depth)
 {
 	bool first = true;
 
 	if (depth == 0)
 		return fail(j);
-	if (!json_open(j, bracket))
+	if (!scan_open(j, bracket))
 		return false;
-	while (json_more(j, bracket, &first)) {
-		if (bracket == '{' && !(skip_string(j) && (json_try(j, ':') || fail(j))))
+	while (scan_more(j, bracket, &first)) {
+		if (bracket == '{' && !(skip_string(j) && (scan_try(j, ':') || fail(j))))
 			return false;
 		if (!skip(j, depth - 1))
 			return false;
@@ -240,7 +240,7 @@ static bool skip_items(struct json *j, char bracket, unsigned depth)
 	return !j->failed;
 }
 
-static bool skip(struct json *j, unsigned depth)
+static bool skip(struct scan *j, unsigned depth)
 {
 	int c = peek(j);
 
@@ -248,22 +248,22 @@ static bool skip(struct json *j, unsigned depth)
 		return skip_items(j, (char)c, depth);
 	if (c == '"')
 		return skip_string(j);
-	if (word(j, "true") || word(j, "false") || json_try_null(j))
+	if (word(j, "true") || word(j, "false") || scan_try_null(j))
 		return true;
 	return skip_number(j);
 }
 
-bool json_skip(struct json *j)
+bool scan_skip(struct scan *j)
 {
 	return skip(j, MAX_DEPTH);
 }
 
-bool json_end(struct json *j)
+bool scan_end(struct scan *j)
 {
 	return !j->failed && peek(j) < 0;
 }
 
-void json_add_string(struct icm_buf *b, const char *s)
+void scan_add_string(struct icm_buf *b, const char *s)
 {
 	icm_buf_addc(b, '"');
 	for (; *s; s++) {
