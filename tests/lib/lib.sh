@@ -9,6 +9,7 @@
 #   ICMFS                  the binary under test
 #   ICMFS_TEST_BIN         directories (colon-separated) of the helper programs
 #   ICMFS_TEST_STORE_KIND  sqlite (default); consul: a server of the test's own;
+#                          cluster: three servers, an agent for each mount;
 #                          or plain: one ordinary directory stands for both
 #                          mounts, to try the tests themselves
 #   ICMFS_TEST_CONSUL      the server's program (default: what scripts/consul.sh
@@ -135,6 +136,9 @@ store_consul() {
 	consul_start "$program"
 }
 
+# shellcheck source=tests/lib/cluster.sh
+. "$SRC/tests/lib/cluster.sh"
+
 store_plain() { STORE=$T/store/tree; }
 
 # Makes an empty store.
@@ -221,7 +225,7 @@ kill_mount() {
 two_mounts() {
 	init_store
 	mount_at "$A" "${MOUNT_OPTS:-}"
-	mount_at "$B" "${MOUNT_OPTS:-}"
+	STORE=${STORE_B:-$STORE} mount_at "$B" "${MOUNT_OPTS:-}"
 }
 
 # ---- comparing ------------------------------------------------------------
