@@ -3,7 +3,10 @@
  * rules, limits of the agents. */
 #include "store.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -380,6 +383,142 @@ Test(consul, wake_ends_the_pause_of_a_call_that_tries_again)
 	pthread_join(thread, NULL);
 	cr_assert_eq(g.r, -ECANCELED);
 	cr_assert_lt(icm_now_ns() - start, ICM_NS_PER_S / 3);
+}
+
+/* The node that stands for the store, as Consul lists it. */
+static char *node_of_store(void)
+{
+	ICM_AUTOFREE char *nodes = NULL;
+	char *at;
+
+	must_be(consul_server_ask(server.http, "GET", "/v1/catalog/nodes", NULL, &nodes), 200);
+	at = strstr(nodes, "icmfs-");
+	must(at);
+	return icm_xstrndup(at, strcspn(at, "\""));
+}
+
+Test(consul, a_node_that_was_removed_is_registered_again)
+{
+	ICM_AUTOFREE char *url = NULL, *node = NULL, *body = NULL;
+	struct icm_lease lease = { 0 };
+
+	consul_server_start(&server, NULL, false);
+	url = own_url();
+	be = open_at(url);
+	node = node_of_store();
+	body = icm_asprintf("{\"Node\":\"%s\"}", node);
+	must_be(consul_server_ask(server.http, "PUT", "/v1/catalog/deregister", body, NULL), 200);
+	cr_assert_eq(icm_backend_lease_open(be, NULL, 10000, "who", 3, &lease), 0);
+	cr_assert(has(be, lease.key, "who"));
+	/* its end ends the leases */
+	must_be(consul_server_ask(server.http, "PUT", "/v1/catalog/deregister", body, NULL), 200);
+	cr_assert(has(be, lease.key, NULL));
+	cr_assert_eq(icm_backend_lease_renew(be, NULL, &lease), -ENOENT);
+	icm_lease_clear(&lease);
+}
+
+/* ---- what answers isn't Consul ---- */
+
+static const char *fake_answer;
+
+/* Answers each connection's first request with fake_answer, and hangs up. */
+static void *fake_main(void *userdata)
+{
+	int listener = *(int *)userdata, fd;
+	char request[4096];
+
+	while ((fd = accept(listener, NULL, NULL)) >= 0) {
+		must(read(fd, request, sizeof(request)) >= 0);
+		must(write(fd, fake_answer, strlen(fake_answer)) >= 0);
+		shutdown(fd, SHUT_WR);
+		must(read(fd, request, sizeof(request)) >= 0);
+		close(fd);
+	}
+	return NULL;
+}
+
+static int fake_listen(unsigned port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	must(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	must_be(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	must_be(listen(fd, 16), 0);
+	return fd;
+}
+
+#define PAGE(status, text) "HTTP/1.1 " status "\r\nConnection: close\r\n\r\n" text
+
+static const struct {
+	const char *answer;
+	int get, list, tree, set, renew;
+} fakes[] = {
+	{ PAGE("404 Not Found", "Not Found"), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+	{ PAGE("200 OK", "<html>"), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, 0 },
+	{ PAGE("200 OK", ""), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, 0 },
+	{ PAGE("302 Found", ""), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+	{ PAGE("409 Conflict", "<html>"), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+	{ PAGE("409 Conflict", "{\"Errors\":[{\"OpIndex\":0,\"What\":\"new words\"}]}"), -EPROTO,
+	  -EPROTO, -EIO, -EIO, -ETIMEDOUT },
+	{ PAGE("403 Forbidden", "no"), -EACCES, -EACCES, -EACCES, -EACCES, -EACCES },
+	{ PAGE("400 Bad Request", "no"), -EPROTO, -EPROTO, -EPROTO, -EPROTO, -EPROTO },
+	{ PAGE("500 Error", "No cluster leader"), -EHOSTUNREACH, -EHOSTUNREACH, -EHOSTUNREACH,
+	  -EHOSTUNREACH, -EHOSTUNREACH },
+	{ PAGE("500 Error", "rpc error making call: EOF"), -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT,
+	  -ETIMEDOUT, -ETIMEDOUT },
+	{ "", -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT },
+	{ "nonsense\r\n\r\n", -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+};
+
+/* A write of which nobody knows is never called refused, and nothing is believed
+ * to be absent because some server says so. */
+Test(consul, what_is_not_consul_is_not_believed)
+{
+	ICM_AUTOFREE char *url = NULL;
+	struct icm_lease lease = { 0 };
+	pthread_t thread;
+	unsigned port;
+	int listener;
+
+	consul_server_start(&server, NULL, false);
+	url = own_url();
+	be = open_at(url);
+	cr_assert_eq(icm_backend_lease_open(be, NULL, 10000, "who", 3, &lease), 0);
+	port = server.http;
+	consul_server_kill(&server);
+	/* its connections are gone */
+	(void)DO(be, OP_SET("k", "x"));
+	listener = fake_listen(port);
+	fake_answer = fakes[0].answer;
+	must_be(pthread_create(&thread, NULL, fake_main, &listener), 0);
+
+	for (size_t i = 0; i < ICM_COUNT(fakes); i++) {
+		struct icm_op tree = OP_TREE("k/"), set = OP_SET("k", "y");
+		ICM_AUTORESULT struct icm_txn_result none = { 0 }, done = { 0 };
+		ICM_AUTOENTRIES struct icm_entries list = { 0 };
+		struct icm_entry e = { 0 };
+		struct icm_ctx ctx;
+
+		fake_answer = fakes[i].answer;
+		ctx = within_ms(300);
+		cr_expect_eq(icm_backend_get(be, &ctx, "k", &e), fakes[i].get, "get %zu", i);
+		ctx = within_ms(300);
+		cr_expect_eq(icm_backend_list(be, &ctx, "k/", false, &list, NULL), fakes[i].list,
+			     "list %zu", i);
+		ctx = within_ms(300);
+		cr_expect_eq(icm_backend_txn(be, &ctx, &tree, 1, &none), fakes[i].tree, "tree %zu",
+			     i);
+		cr_expect_eq(icm_backend_txn(be, NULL, &set, 1, &done), fakes[i].set, "set %zu", i);
+		cr_expect_eq(icm_backend_lease_renew(be, NULL, &lease), fakes[i].renew, "renew %zu",
+			     i);
+	}
+	shutdown(listener, SHUT_RDWR);
+	pthread_join(thread, NULL);
+	close(listener);
+	icm_lease_clear(&lease);
 }
 
 /* ---- access rules ---- */
