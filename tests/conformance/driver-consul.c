@@ -470,6 +470,10 @@ static const struct {
 	{ PAGE("500 Error", "rpc error making call: EOF"), -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT,
 	  -ETIMEDOUT, -ETIMEDOUT },
 	{ "", -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT },
+	/* as Consul 1.11 and later say that a listing isn't whole */
+	{ "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Consul-Index: 5\r\n"
+	  "X-Consul-Results-Filtered-By-ACLs: true\r\n\r\n[]",
+	  -EPROTO, -EACCES, -EPROTO, -ETIMEDOUT, 0 },
 	{ "nonsense\r\n\r\n", -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
 };
 
@@ -550,12 +554,12 @@ static void set_policy(const char *rules)
 }
 
 /* A server with access rules; the environment has a token with these. */
-static void start_with_rules(const char *rules)
+static void start_with_rules(const char *more, const char *rules)
 {
 	ICM_AUTOFREE char *answer = NULL, *token = NULL;
 	char *id;
 
-	consul_server_start(&server, NULL, true);
+	consul_server_start(&server, more, true);
 	set_policy(rules);
 	must_be(consul_server_ask(server.http, "PUT", "/v1/acl/token",
 				  "{\"Policies\":[{\"Name\":\"p\"}]}", &answer),
@@ -588,7 +592,7 @@ Test(consul, a_writers_least_rights)
 	ICM_AUTOFREE char *url = NULL;
 	struct icm_lease lease = { 0 };
 
-	start_with_rules(WRITE_ALL " " LEASES);
+	start_with_rules(NULL, WRITE_ALL " " LEASES);
 	url = own_url();
 	be = open_at(url);
 	cr_assert(!be->facts.read_only);
@@ -600,12 +604,26 @@ Test(consul, a_writers_least_rights)
 	icm_lease_clear(&lease);
 }
 
+Test(consul, larger_limits_are_seen_by_who_may_read_the_agent)
+{
+	ICM_AUTOFREE char *url = NULL;
+
+	start_with_rules("\"limits\":{\"kv_max_value_size\":8388608}", WRITE_ALL);
+	url = own_url();
+	be = open_at(url);
+	cr_assert_eq(be->facts.max_value_bytes, 524288);
+	be = icm_backend_close(be);
+	set_policy(WRITE_ALL " agent_prefix \\\"\\\" { policy = \\\"read\\\" }");
+	be = open_at(url);
+	cr_assert_eq(be->facts.max_value_bytes, 8388608);
+}
+
 Test(consul, denied_is_never_empty_for_a_writer)
 {
 	ICM_AUTOFREE char *url = NULL;
 	size_t n;
 
-	start_with_rules(WRITE_ALL " " LEASES);
+	start_with_rules(NULL, WRITE_ALL " " LEASES);
 	url = own_url();
 	be = open_at(url);
 	cr_assert_eq(DO(be, OP_SET("tree/a", "x"), OP_SET("attr/a", "y")), 0);
@@ -640,7 +658,7 @@ Test(consul, denied_is_never_empty_for_a_reader)
 	ICM_AUTOFREE char *url = NULL;
 	size_t n;
 
-	start_with_rules(READ_ALL);
+	start_with_rules(NULL, READ_ALL);
 	url = own_url();
 	put_as_operator("tree/a", "x");
 	put_as_operator("attr/a", "y");
@@ -666,7 +684,7 @@ Test(consul, who_may_not_write_all_of_it_writes_nothing)
 {
 	ICM_AUTOFREE char *url = NULL;
 
-	start_with_rules(WRITE_ALL " " NO_LEASE " " LEASES);
+	start_with_rules(NULL, WRITE_ALL " " NO_LEASE " " LEASES);
 	url = own_url();
 	be = open_at(url);
 	cr_assert(be->facts.read_only);
@@ -681,7 +699,7 @@ Test(consul, a_token_that_is_unknown_or_has_no_rights_is_refused)
 {
 	ICM_AUTOFREE char *url = NULL;
 
-	start_with_rules("");
+	start_with_rules(NULL, "");
 	url = own_url();
 	refused(url, -EACCES, "icm/x/");
 	setenv("CONSUL_HTTP_TOKEN", "99999999-0000-0000-0000-000000000000", 1);
