@@ -159,7 +159,7 @@ static void look_up_entry(struct icm_req *r, struct plus_entry *p)
 	if (is_dots(p->name) || icm_fs_lookup_cached(r->view, p->name, &view, &st))
 		return;
 	icm_entry_fill(r->front, r->node, p->name, view, &st, &p->e);
-	icm_entry_doubt(r->front, r->seen, &p->e);
+	icm_entry_doubt(r->front, r->seen, r->node, p->name, &p->e);
 }
 
 static void reply_plus(struct icm_req *r, struct plus_listing *l)
@@ -177,14 +177,9 @@ static void reply_plus(struct icm_req *r, struct plus_listing *l)
 	}
 	sent = fuse_reply_buf(r->req, buf, len);
 	icm_req_answered(r);
-	for (struct plus_entry *p = l->first; p; p = p->next) {
-		if (p->e.ino == 0)
-			continue;
-		if (sent)
+	for (struct plus_entry *p = l->first; sent && p; p = p->next)
+		if (p->e.ino != 0)
 			icm_entry_undo(r->front, &p->e);
-		else
-			icm_entry_settle(r->front, r->seen, r->node, p->name, &p->e);
-	}
 }
 
 static int readdirplus_run(struct icm_req *r)

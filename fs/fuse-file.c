@@ -29,14 +29,12 @@ static void reply_create(struct icm_req *r, struct icm_view *view, const struct 
 	}
 	set_result(&r->fi, res, false);
 	icm_entry_fill(r->front, r->node, r->name, view, st, &e);
-	icm_entry_doubt(r->front, r->seen, &e);
+	icm_entry_doubt(r->front, r->seen, r->node, r->name, &e);
 	sent = fuse_reply_create(r->req, &e, &r->fi);
 	icm_req_answered(r);
 	if (sent) {
 		icm_release_handle(res->handle, false);
 		icm_entry_undo(r->front, &e);
-	} else {
-		icm_entry_settle(r->front, r->seen, r->node, r->name, &e);
 	}
 }
 
@@ -64,8 +62,6 @@ static int recreate_run(struct icm_req *r)
 	icm_entry_fill(r->front, r->node, r->name, view, &st, &e);
 	if (fuse_reply_create(r->req, &e, &r->fi))
 		icm_entry_undo(r->front, &e);
-	else
-		icm_entry_settle(r->front, r->seen, r->node, r->name, &e);
 	return 0;
 }
 

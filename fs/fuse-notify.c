@@ -7,6 +7,7 @@
 
 #include "events.h"
 #include "executor.h"
+#include "expire-again.h"
 #include "known.h"
 #include "util/buf.h"
 #include "util/log.h"
@@ -43,17 +44,21 @@ struct queue {
 struct icm_notifier {
 	struct icm_front *front;
 	struct icm_executor *threads;
+	struct icm_expire_again *again;
 	pthread_mutex_t lock; /* protects everything below and the queues */
 	pthread_cond_t done;
 	struct icm_map queues; /* by node */
 	bool stopped;
 };
 
+static void expire_again(void *userdata, uint64_t parent, const char *name);
+
 struct icm_notifier *icm_notifier_new(struct icm_front *front)
 {
 	struct icm_notifier *n = icm_xcalloc(1, sizeof(*n));
 
 	n->front = front;
+	n->again = icm_expire_again_new(expire_again, n);
 	n->threads = icm_executor_new("icmfs-notify", N_THREADS, IDLE_MS);
 	pthread_mutex_init(&n->lock, NULL);
 	pthread_cond_init(&n->done, NULL);
@@ -62,7 +67,9 @@ struct icm_notifier *icm_notifier_new(struct icm_front *front)
 
 int icm_notifier_start(struct icm_notifier *n)
 {
-	return icm_executor_start(n->threads);
+	int err = icm_executor_start(n->threads);
+
+	return err ? err : icm_expire_again_start(n->again);
 }
 
 void icm_notifier_stop(struct icm_notifier *n)
@@ -70,6 +77,7 @@ void icm_notifier_stop(struct icm_notifier *n)
 	pthread_mutex_lock(&n->lock);
 	n->stopped = true;
 	pthread_mutex_unlock(&n->lock);
+	icm_expire_again_stop(n->again);
 	icm_executor_drain(n->threads);
 }
 
@@ -79,6 +87,7 @@ struct icm_notifier *icm_notifier_free(struct icm_notifier *n)
 		return NULL;
 	icm_notifier_stop(n);
 	icm_executor_free(n->threads);
+	icm_expire_again_free(n->again);
 	icm_map_free(&n->queues);
 	pthread_cond_destroy(&n->done);
 	pthread_mutex_destroy(&n->lock);
@@ -251,12 +260,39 @@ static struct queue *get_locked(struct icm_notifier *n, uint64_t node)
 	return q;
 }
 
-void icm_notify_expire(struct icm_notifier *n, uint64_t parent, const char *name)
+static void expire(struct icm_notifier *n, uint64_t parent, const char *name)
 {
 	ICM_LOCK_SCOPE(&n->lock);
 
 	if (!n->stopped)
 		push_locked(n, get_locked(n, parent), name);
+}
+
+static void note_node(void *userdata, uint64_t node)
+{
+	*(uint64_t *)userdata = node;
+}
+
+static void expire_again(void *userdata, uint64_t parent, const char *name)
+{
+	struct icm_notifier *n = userdata;
+	uint64_t node = 0;
+
+	icm_known_find(n->front->known, parent, name, note_node, &node);
+	if (node)
+		icm_notify_attr(n->front, node);
+	expire(n, parent, name);
+}
+
+void icm_notify_expire(struct icm_notifier *n, uint64_t parent, const char *name)
+{
+	expire(n, parent, name);
+	icm_expire_again_expired(n->again, parent, name);
+}
+
+void icm_notify_answer(struct icm_notifier *n, uint64_t parent, const char *name)
+{
+	icm_expire_again_answered(n->again, parent, name);
 }
 
 void icm_notify_data(struct icm_notifier *n, uint64_t node)

@@ -22,6 +22,9 @@ struct icm_notifier *icm_notifier_free(struct icm_notifier *n);
 void icm_notify_attr(struct icm_front *front, uint64_t node);
 /* Queued: the name is looked up at its next use. */
 void icm_notify_expire(struct icm_notifier *n, uint64_t parent, const char *name);
+/* The kernel will be answered about a name: before it is looked for the last time
+ * whether the answer is true (expire-again.h). */
+void icm_notify_answer(struct icm_notifier *n, uint64_t parent, const char *name);
 /* Queued: attributes and pages. */
 void icm_notify_data(struct icm_notifier *n, uint64_t node);
 /* Until what was queued for this node so far has taken effect. */

@@ -101,29 +101,12 @@ void icm_entry_undo(struct icm_front *front, const struct fuse_entry_param *e)
 	icm_fs_forget(icm_node_view(front, e->ino), 1);
 }
 
-void icm_entry_doubt(struct icm_front *front, uint64_t seen, struct fuse_entry_param *e)
+void icm_entry_doubt(struct icm_front *front, uint64_t seen, uint64_t parent, const char *name,
+		     struct fuse_entry_param *e)
 {
+	icm_notify_answer(front->notifier, parent, name);
 	if (atomic_load(&front->changes) != seen)
 		e->entry_timeout = e->attr_timeout = 0;
-}
-
-void icm_entry_settle(struct icm_front *front, uint64_t seen, uint64_t parent, const char *name,
-		      const struct fuse_entry_param *e)
-{
-	static const struct timespec moments[] = { { .tv_nsec = 2000000 },
-						   { .tv_nsec = 60000000 } };
-
-	if (atomic_load(&front->changes) == seen || e->entry_timeout == 0)
-		return;
-	/* The kernel takes an answer to a revalidation without a lock that a
-	 * notification would wait for: one that overtakes it has no effect. So once
-	 * more when it has certainly been taken, also on a busy machine. Only what
-	 * changed in the microseconds of the answer comes here. */
-	for (size_t i = 0; i < ICM_COUNT(moments); i++) {
-		nanosleep(&moments[i], NULL);
-		icm_notify_attr(front, e->ino);
-		icm_notify_expire(front->notifier, parent, name);
-	}
 }
 
 void icm_reply_entry(struct icm_req *r, uint64_t parent, const char *name, int err,
@@ -141,13 +124,11 @@ void icm_reply_entry(struct icm_req *r, uint64_t parent, const char *name, int e
 		return;
 	}
 	icm_entry_fill(r->front, parent, name, view, st, &e);
-	icm_entry_doubt(r->front, r->seen, &e);
+	icm_entry_doubt(r->front, r->seen, parent, name, &e);
 	sent = fuse_reply_entry(r->req, &e);
 	icm_req_answered(r);
 	if (sent)
 		icm_entry_undo(r->front, &e);
-	else
-		icm_entry_settle(r->front, r->seen, parent, name, &e);
 }
 
 void icm_reply_attr(struct icm_req *r, int err, const struct stat *st)

@@ -17,13 +17,11 @@ extern const struct fuse_lowlevel_ops icm_fuse_ops;
 void icm_entry_fill(struct icm_front *front, uint64_t parent, const char *name,
 		    struct icm_view *view, const struct stat *st, struct fuse_entry_param *e);
 void icm_entry_undo(struct icm_front *front, const struct fuse_entry_param *e);
-/* Something changed since the request came (`seen`): the kernel may use the entry
- * once, and not keep it. */
-void icm_entry_doubt(struct icm_front *front, uint64_t seen, struct fuse_entry_param *e);
-/* After the answer: if something changed on another host while it was on its
- * way, the kernel may have been told to forget before it learned. Tell it anew. */
-void icm_entry_settle(struct icm_front *front, uint64_t seen, uint64_t parent, const char *name,
-		      const struct fuse_entry_param *e);
+/* Just before the answer. If something changed since the request came (`seen`), the
+ * kernel may use the entry once, and not keep it; what changes from here on is
+ * told to it twice. */
+void icm_entry_doubt(struct icm_front *front, uint64_t seen, uint64_t parent, const char *name,
+		     struct fuse_entry_param *e);
 
 /* Answers with an entry, or with the error; takes the reference. */
 void icm_reply_entry(struct icm_req *r, uint64_t parent, const char *name, int err,

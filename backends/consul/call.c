@@ -133,14 +133,11 @@ int64_t consul_jitter(int64_t ns)
 	return ns / 2 + (int64_t)(icm_random_u64() % (uint64_t)(ns / 2 + 1));
 }
 
-/* -ETIMEDOUT when the time is over. */
 static int pause_before(struct icm_consul *c, const struct icm_ctx *ctx, int64_t deadline_ns,
 			int64_t *pause_ns)
 {
-	int64_t now = icm_now_ns(), until = now + consul_jitter(*pause_ns);
+	int64_t until = icm_now_ns() + consul_jitter(*pause_ns);
 
-	if (now >= deadline_ns)
-		return -ETIMEDOUT;
 	*pause_ns = 2 * *pause_ns < PAUSE_MOST_NS ? 2 * *pause_ns : PAUSE_MOST_NS;
 	return consul_pause(c, ctx, until < deadline_ns ? until : deadline_ns);
 }
@@ -173,7 +170,9 @@ int consul_call(struct icm_consul *c, const struct icm_ctx *ctx, const struct re
 		if (!again(persistence, r, ret))
 			return r;
 		p = pause_before(c, ctx, deadline, &pause);
-		if (p)
-			return p == -ECANCELED ? p : r;
+		if (p == -ECANCELED)
+			return p;
+		if (icm_now_ns() >= deadline)
+			return r;
 	}
 }

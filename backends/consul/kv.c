@@ -95,7 +95,8 @@ int kv_get(struct icm_backend *be, const struct icm_ctx *ctx, const char *key,
 	r = consul_call(c, ctx, &rq, CALL_PERSISTS, &a, NULL);
 	if (r)
 		return r;
-	if (a.status == 404)
+	/* Consul says the index with it; a page of some other server doesn't */
+	if (a.status == 404 && a.index)
 		return -ENOENT;
 	if (a.status != 200)
 		return -EPROTO;
@@ -128,11 +129,21 @@ int kv_may_read(struct icm_consul *c, const struct icm_ctx *ctx, enum persistenc
 	ANSWER_AUTO struct answer a = { 0 };
 	struct request rq = { .method = "GET", .max_answer = max_value_answer(c) };
 	ICM_AUTOFREE char *said = icm_xstrndup(key, sayable(key));
+	int r;
 
 	kv_add_path(&path, c, said);
 	rq.path = path.data;
 	/* Any key's name does: 403 where it is denied, 404 where it is not. */
-	return consul_call(c, ctx, &rq, persistence, &a, ret_why);
+	r = consul_call(c, ctx, &rq, persistence, &a, ret_why);
+	if (r)
+		return r;
+	if (a.index && (a.status == 200 || a.status == 404))
+		return 0;
+	if (ret_why) {
+		free(*ret_why);
+		*ret_why = icm_xstrdup("what answers is not Consul");
+	}
+	return -EPROTO;
 }
 
 /* Whether a folder's name, or a part of one, stands alone: rights may differ below. */

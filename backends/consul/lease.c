@@ -151,7 +151,8 @@ int consul_lease_renew(struct icm_backend *be, const struct icm_ctx *ctx,
 
 	if (r)
 		return r;
-	if (a.status == 404)
+	/* "Session id '…' not found", and no page of some other server */
+	if (a.status == 404 && says(&a, session_of(lease)))
 		return -ENOENT;
 	return a.status == 200 ? 0 : -ETIMEDOUT;
 }

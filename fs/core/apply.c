@@ -3,10 +3,14 @@
 
 #include <string.h>
 
+#include "core/attr.h"
 #include "core/feed.h"
 #include "core/key.h"
 #include "util/clock.h"
 #include "util/log.h"
+
+/* Older than anything in the store, and not the 0 of what was never there. */
+#define INDEX_OLD 1
 
 void icm_attr_broken(struct icm_attr *attr, const char *path)
 {
@@ -76,12 +80,9 @@ void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_
 {
 	struct icm_inode *inode = name->inode;
 
-	/* a directory that went had nothing published in it, whatever we think */
-	for (struct icm_name *child = inode->first, *next; child; child = next) {
-		next = child->next;
-		if (child->inode->published)
-			icm_apply_remove(vol, child, news);
-	}
+	/* a directory that went was empty, but for files that only this mount has */
+	while (inode->first)
+		icm_apply_remove(vol, inode->first, news);
 	icm_inode_ref(inode);
 	if (S_ISREG(inode->attr.mode)) {
 		/* unpublished changes of it become a conflict copy there */
@@ -89,6 +90,7 @@ void icm_apply_remove(struct icm_volume *vol, struct icm_name *name, struct icm_
 		inode->last_path = icm_name_path(name);
 	}
 	icm_news_name(news, name->dir, name->text);
+	icm_file_set_aside(inode);
 	icm_tree_remove(&vol->tree, name);
 	icm_news_inode(news, inode, false); /* link count, ctime */
 	for (struct icm_file *f = inode->views; f && !icm_inode_is_dir(inode); f = f->next)
@@ -132,7 +134,9 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 		 * unless two files claim one number */
 		if (moved_dir(vol, inode, dir, attr)) {
 			name = icm_tree_move(&vol->tree, inode->names, dir, text);
-			icm_tree_set_indexes_below(inode, index);
+			/* A listing tells about each name in it; what look-ups told was
+			 * perhaps of another directory that had its path. */
+			icm_tree_moved_below(inode, vol->listing ? INDEX_OLD : index);
 			icm_apply_attr(vol, inode, attr, NULL, news);
 			icm_news_name(news, dir, text);
 			return name;
@@ -169,13 +173,13 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 
 /* ---- feed records ---- */
 
-static bool is_newer(const struct icm_name *name, uint64_t index)
+/* What is known of the name or of the file that the change is about. */
+static bool is_newer(const struct icm_name *name, uint64_t ino, uint64_t index)
 {
-	uint64_t known = name->inode->attr.linked && name->inode->index > name->attr_index
-				 ? name->inode->index
-				 : name->attr_index;
+	const struct icm_inode *inode = name->inode;
 
-	return known >= index;
+	return name->attr_index >= index ||
+	       (inode->attr.linked && inode->attr.ino == ino && inode->index >= index);
 }
 
 /* Attributes of a directory carry its times. */
@@ -206,7 +210,7 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 	if (!dir)
 		return false; /* removed since, or moved with what is in it */
 	name = icm_tree_find(&vol->tree, dir, base);
-	if (name && is_newer(name, index))
+	if (name && is_newer(name, c->attr.ino, index))
 		return true;
 	if (icm_grave_has(vol, c->path, index))
 		return true;
@@ -226,14 +230,46 @@ static bool apply_upsert_change(struct icm_volume *vol, const struct icm_change 
 	return true;
 }
 
+/* The attributes of a file with several names are its inode record's, of which a
+ * look-up by another name may have told something newer. */
+static bool is_outdated(const struct icm_inode *inode, uint64_t index)
+{
+	return inode->attr.linked && inode->index > index;
+}
+
+static void apply_attr_at(struct icm_volume *vol, struct icm_inode *inode,
+			  const struct icm_attr *attr, uint64_t index, struct icm_news *news)
+{
+	if (is_outdated(inode, index))
+		return;
+	icm_apply_attr(vol, inode, attr, NULL, news);
+	if (attr->linked)
+		inode->index = index;
+}
+
 static void count_names_left(struct icm_inode *inode, uint32_t left, uint64_t index,
 			     struct timespec time)
 {
+	if (is_outdated(inode, index))
+		return;
 	inode->attr.ctime = time;
 	if (!inode->attr.linked)
 		return;
 	inode->attr.nlink = left;
 	inode->index = index;
+}
+
+/* The tree has the file there that the change was made to. */
+static bool is_about(const struct icm_change *c, const struct icm_name *name)
+{
+	return c->has_attr && c->attr.ino == name->inode->attr.ino;
+}
+
+/* A look-up told of what is in the directory that came to the same path later: it
+ * must not move with this one. */
+static bool is_newer_below(const struct icm_name *name, uint64_t index)
+{
+	return icm_inode_is_dir(name->inode) && icm_tree_is_newer_below(name->inode, index);
 }
 
 static bool apply_remove_change(struct icm_volume *vol, const struct icm_change *c, uint64_t index,
@@ -244,6 +280,8 @@ static bool apply_remove_change(struct icm_volume *vol, const struct icm_change 
 	struct icm_name *name = dir ? icm_tree_find(&vol->tree, dir, base) : NULL;
 
 	icm_grave_dig(vol, c->path, index);
+	if (!dir)
+		return false; /* it moved, by what a look-up told, and this with it */
 	if (!name || !name->inode->published || name->attr_index >= index)
 		return true;
 	count_names_left(name->inode, c->left, index, c->time);
@@ -261,24 +299,28 @@ static bool apply_rename_change(struct icm_volume *vol, const struct icm_change 
 	struct icm_name *old = to ? icm_tree_find(&vol->tree, to, to_base) : NULL;
 
 	icm_grave_dig(vol, c->path, index);
-	if (old && old->attr_index >= index)
+	if (old && old->attr_index >= index) {
+		/* A look-up has told what became of the target later. What was renamed
+		 * was replaced there, and isn't here any more. */
+		if (name && name->inode->published && name->attr_index < index)
+			icm_apply_remove(vol, name, news);
 		return true;
-	if (!name || !to || name->attr_index >= index || !c->has_attr ||
-	    (old && !old->inode->published))
+	}
+	if (!name || !to || name->attr_index >= index || !is_about(c, name) ||
+	    (old && !old->inode->published) || is_newer_below(name, index))
 		return false;
 	if (old) {
 		count_names_left(old->inode, c->left, index, c->time);
 		icm_apply_remove(vol, old, news);
 	}
 	icm_news_name(news, from, from_base);
+	icm_file_set_aside(name->inode);
 	name = icm_tree_move(&vol->tree, name, to, to_base);
 	icm_news_name(news, to, to_base);
 	name->attr_index = name->tree_index = index;
-	icm_apply_attr(vol, name->inode, &c->attr, NULL, news);
-	if (name->inode->attr.linked)
-		name->inode->index = index;
+	apply_attr_at(vol, name->inode, &c->attr, index, news);
 	if (icm_inode_is_dir(name->inode))
-		icm_tree_set_indexes_below(name->inode, index);
+		icm_tree_moved_below(name->inode, index);
 	return true;
 }
 
@@ -299,9 +341,9 @@ static void swap_names(struct icm_volume *vol, struct icm_name *a, struct icm_na
 	b = icm_tree_add(&vol->tree, b_dir, b_text, a_inode);
 	a->attr_index = a->tree_index = b->attr_index = b->tree_index = index;
 	if (icm_inode_is_dir(a_inode))
-		icm_tree_set_indexes_below(a_inode, index);
+		icm_tree_moved_below(a_inode, index);
 	if (icm_inode_is_dir(b_inode))
-		icm_tree_set_indexes_below(b_inode, index);
+		icm_tree_moved_below(b_inode, index);
 	icm_inode_unref(&vol->tree, a_inode);
 	icm_inode_unref(&vol->tree, b_inode);
 	icm_inode_unref(&vol->tree, a_dir);
@@ -327,8 +369,14 @@ static bool apply_exchange_change(struct icm_volume *vol, const struct icm_chang
 
 	if (!a || !b || !a->dir || !b->dir)
 		return false;
+	icm_grave_dig(vol, c->path, index);
+	icm_grave_dig(vol, c->to, index);
 	if (a->attr_index >= index || b->attr_index >= index)
 		return a->attr_index >= index && b->attr_index >= index;
+	if (!is_about(c, b) || is_newer_below(a, index) || is_newer_below(b, index))
+		return false;
+	icm_file_set_aside(a->inode);
+	icm_file_set_aside(b->inode);
 	icm_apply_exchange(vol, a, b, index, c->time, news);
 	return true;
 }
@@ -341,14 +389,15 @@ static bool apply_link_change(struct icm_volume *vol, const struct icm_change *c
 	struct icm_inode *dir = c->to ? icm_tree_parent(&vol->tree, c->to, &base) : NULL;
 	struct icm_name *old = dir ? icm_tree_find(&vol->tree, dir, base) : NULL;
 
-	if (old && old->attr_index >= index)
+	if (name && name->attr_index >= index && old && old->attr_index >= index)
 		return true;
-	if (!name || !dir || old || !c->has_attr)
+	if (!name || !dir || !is_about(c, name) || (old && old->attr_index < index))
 		return false;
-	if (!name->inode->attr.linked)
+	if (!name->inode->attr.linked && name->attr_index < index)
 		name->attr_index = name->tree_index = index;
-	icm_apply_attr(vol, name->inode, &c->attr, NULL, news);
-	name->inode->index = index;
+	apply_attr_at(vol, name->inode, &c->attr, index, news);
+	if (old)
+		return true; /* a look-up has told what became of the new name later */
 	name = icm_tree_add(&vol->tree, dir, base, name->inode);
 	name->attr_index = name->tree_index = index;
 	icm_news_name(news, dir, base);

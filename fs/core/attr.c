@@ -125,10 +125,12 @@ static int commit_attr(struct icm_volume *vol, struct icm_inode *inode, pid_t pi
 	if (t->attr.linked && inode->index < part.index) {
 		icm_apply_attr(vol, inode, &t->attr, NULL, &news);
 		inode->index = part.index;
-	} else if (!t->attr.linked && inode->names && inode->names->attr_index < part.index) {
+	} else if (!t->attr.linked && inode->names &&
+		   icm_name_told_index(inode->names) < part.index) {
 		icm_apply_keep_times(inode, part.index, &t->attr);
 		icm_apply_attr(vol, inode, &t->attr, NULL, &news);
-		inode->names->attr_index = part.index;
+		if (inode->names->attr_index < part.index)
+			inode->names->attr_index = part.index;
 	}
 	icm_feed_own_commit(vol, part.index);
 	pthread_mutex_unlock(&vol->lock);

@@ -27,6 +27,16 @@ bool icm_file_is_pinned(const struct icm_file *f);
 /* The view stays at its version, and new openers get another one (file-view.c);
  * volume->lock held. */
 void icm_file_freeze(struct icm_volume *vol, struct icm_file *f);
+/* Another mount took a name away from the file: its other names get another view,
+ * and who opens this one is sent to look the name up again, since he may have come
+ * by the old name. volume->lock held. */
+void icm_file_set_aside(struct icm_inode *inode);
+/* Adds the news that was held back while an open was about to come, if it may be told
+ * now; volume->lock held. */
+void icm_file_pay_attr(struct icm_volume *vol, struct icm_file *f, struct icm_news *news);
+/* The kernel has pages or a size of the view that are wrong, and which it didn't
+ * get from a new version: it is told, and openers wait for that. No lock held. */
+void icm_file_doubt(struct icm_volume *vol, struct icm_file *f);
 /* Opens what a look-up found, in the answer that tells the kernel of it. *view may
  * become another one. -ESTALE: look up again; not for what this call has `made`. */
 int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags, bool made,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/apply.h"
+#include "core/attr.h"
 #include "core/feed.h"
 #include "core/key.h"
 #include "core/names.h"
@@ -188,7 +189,6 @@ static int rebase_append(struct icm_volume *vol, struct icm_file *f)
 	pthread_mutex_lock(&vol->lock);
 	f->version = icm_inode_version(f->inode);
 	base = f->base_size = f->version.size;
-	f->pages_gen = 0;
 	pthread_mutex_unlock(&vol->lock);
 	r = icm_file_make_work(vol, f, false);
 	if (r == 0)
@@ -198,8 +198,7 @@ static int rebase_append(struct icm_volume *vol, struct icm_file *f)
 	f->dirty_holes = icm_data_holes(f->data);
 	f->changes++;
 	pthread_mutex_unlock(&vol->lock);
-	if (r == 0 && vol->notify.inval_data)
-		vol->notify.inval_data(vol->notify_data, &f->view);
+	icm_file_doubt(vol, f);
 	return r < 0 ? r : ICM_CONFLICT_RETRY;
 }
 
@@ -214,6 +213,8 @@ static struct icm_inode *yield_name(struct icm_volume *vol, struct icm_file *f,
 	icm_news_name(news, dir, text);
 	icm_tree_remove(&vol->tree, name);
 	name = icm_fetched_apply(vol, dir, text, there, news);
+	if (!name)
+		icm_volume_want_resync(vol); /* the feed's news of it was for ours to wait */
 	icm_inode_unref(&vol->tree, dir);
 	return name ? name->inode : NULL;
 }
@@ -284,7 +285,7 @@ int icm_conflict_resolve(struct icm_volume *vol, struct icm_file *f, struct icm_
 		if (!published)
 			return r;
 		if (r < 0 && r != -ENOENT)
-			return r;
+			return r == -EAGAIN ? ICM_CONFLICT_RETRY : r;
 	}
 	pthread_mutex_lock(&vol->lock);
 	removed = f->inode->names == NULL;

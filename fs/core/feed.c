@@ -119,13 +119,14 @@ static bool is_own(struct icm_volume *vol, const struct icm_feed_record *rec)
 }
 
 /* Applies what isn't own and newer than the position. Returns whether the tree
- * has to be listed anew. */
+ * has to be listed anew: what comes after a record that doesn't fit would be
+ * applied to something else. */
 static bool apply_records(struct icm_volume *vol, struct record *v, size_t n)
 {
 	bool again = false;
 
 	qsort(v, n, sizeof(*v), by_index);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && !again; i++) {
 		if (!v[i].valid)
 			again = true;
 		else if (!is_own(vol, &v[i].rec) && !icm_apply_record(vol, &v[i].rec, v[i].index))
@@ -239,7 +240,7 @@ static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 	records = icm_xcalloc(n, sizeof(*records));
 	r = read_records(vol, keys, n, records, &floor);
 	pthread_mutex_lock(&vol->lock);
-	again = vol->resync_wanted || floor > vol->position;
+	again = icm_volume_wants_resync(vol) || floor > vol->position;
 	pthread_mutex_unlock(&vol->lock);
 	if (r == 0 && (again || apply_records(vol, records, n)))
 		r = icm_feed_list(vol);
@@ -289,7 +290,7 @@ int icm_volume_catch_up(struct icm_volume *vol)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
-	position = vol->resync_wanted ? 0 : vol->position;
+	position = icm_volume_wants_resync(vol) ? 0 : vol->position;
 	pthread_mutex_unlock(&vol->lock);
 	return index <= position ? 0 : icm_feed_catch_up(vol);
 }
@@ -308,7 +309,7 @@ static bool is_known(struct icm_volume *vol, uint64_t index)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	return !vol->resync_wanted && index <= vol->position;
+	return !icm_volume_wants_resync(vol) && index <= vol->position;
 }
 
 static void *watch_thread(void *arg)

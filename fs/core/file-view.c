@@ -53,7 +53,7 @@ struct icm_version icm_inode_version(const struct icm_inode *inode)
 /* New openers may get it. */
 static bool is_newest(const struct icm_file *f)
 {
-	return !f->frozen && !icm_file_is_given_up(f);
+	return !f->frozen && !f->aside && !icm_file_is_given_up(f);
 }
 
 /* The kernel finds it by the inode's names. */
@@ -99,6 +99,7 @@ void icm_shared_free(struct icm_view *view)
 		f->inode->named = NULL;
 	if (f->frozen)
 		vol->n_frozen--;
+	vol->n_owing -= f->owes_attr;
 	icm_inode_unref(&vol->tree, f->inode);
 	pthread_mutex_unlock(&vol->lock);
 	icm_data_free(f->data);
@@ -167,6 +168,13 @@ static struct icm_news_item *add_news(struct icm_news *n, struct icm_file *f, in
 
 void icm_news_view(struct icm_news *n, struct icm_file *f, bool data)
 {
+	/* The kernel drops the answer to a look-up that this overtakes, and the size
+	 * with it. */
+	if (!data && f->doubts != f->settled && icm_file_is_pinned(f)) {
+		f->view.vol->n_owing += !f->owes_attr;
+		f->owes_attr = true;
+		return;
+	}
 	add_news(n, f, data ? ICM_NEWS_DATA : ICM_NEWS_ATTR);
 }
 
@@ -248,12 +256,33 @@ static void follow(struct icm_volume *vol, struct icm_file *f, struct icm_news *
 	if (thaws)
 		vol->n_frozen--;
 	f->frozen = false;
-	f->unsettled = true;
+	f->doubts++;
 	f->version = icm_inode_version(f->inode);
 	icm_news_view(news, f, true);
 	/* its readers see the change only now */
 	if (thaws)
 		icm_news_event(news, f, ICM_EVENT_MODIFY);
+}
+
+void icm_file_doubt(struct icm_volume *vol, struct icm_file *f)
+{
+	struct icm_news news = { 0 };
+
+	pthread_mutex_lock(&vol->lock);
+	f->doubts++;
+	f->pages_gen = 0;
+	icm_news_view(&news, f, true);
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+}
+
+void icm_file_set_aside(struct icm_inode *inode)
+{
+	if (!S_ISREG(inode->attr.mode))
+		return;
+	/* what is being written is for all programs of the mount to see */
+	for (struct icm_file *f = inode->views; f; f = f->next)
+		f->aside = f->aside || (!f->dirty && !f->n_writers);
 }
 
 void icm_file_freeze(struct icm_volume *vol, struct icm_file *f)
@@ -292,27 +321,48 @@ void icm_file_thaw(struct icm_volume *vol, struct icm_file *f, struct icm_news *
 		follow(vol, f, news);
 }
 
+void icm_file_pay_attr(struct icm_volume *vol, struct icm_file *f, struct icm_news *news)
+{
+	if (!f->owes_attr)
+		return;
+	f->owes_attr = false;
+	vol->n_owing--;
+	icm_news_view(news, f, false);
+}
+
+/* Follows if it is time; else when it will be, or 0. */
+static int64_t thaw_in(struct icm_volume *vol, struct icm_file *f, int64_t now,
+		       struct icm_news *news)
+{
+	int64_t since = f->pinned_ns > f->frozen_ns ? f->pinned_ns : f->frozen_ns;
+	int64_t left = since + FREEZE_NS - now;
+
+	/* mapped pages of a writer may still come back */
+	if (!f->frozen || f->dirty || f->n_writers)
+		return 0;
+	if (left > 0)
+		return left;
+	follow(vol, f, news);
+	return 0;
+}
+
 int64_t icm_file_thaw_old(struct icm_volume *vol)
 {
 	int64_t now = icm_now_ns(), next = 0;
 	struct icm_news news = { 0 };
 
 	pthread_mutex_lock(&vol->lock);
-	if (vol->n_frozen) {
+	if (vol->n_frozen || vol->n_owing) {
 		icm_map_for_each (&vol->tree.inodes, i, node) {
 			struct icm_inode *inode = ICM_CONTAINER(node, struct icm_inode, node);
 
 			for (struct icm_file *f = inode->views; f; f = f->next) {
-				int64_t since =
-					f->pinned_ns > f->frozen_ns ? f->pinned_ns : f->frozen_ns;
-				int64_t left = since + FREEZE_NS - now;
+				int64_t left = thaw_in(vol, f, now, &news);
 
-				/* mapped pages of a writer may still come back */
-				if (!f->frozen || f->dirty || f->n_writers)
-					continue;
-				if (left <= 0)
-					follow(vol, f, &news);
-				else if (!next || left < next)
+				icm_file_pay_attr(vol, f, &news);
+				if (f->owes_attr && !left)
+					left = FREEZE_NS;
+				if (left && (!next || left < next))
 					next = left;
 			}
 		}

@@ -192,8 +192,8 @@ ssize_t icm_shared_write(struct icm_handle *h, const struct icm_call *call, cons
 	if (r == 0)
 		icm_file_handle_of(h)->changed = mark_changed(vol, f, true, append);
 	pthread_mutex_unlock(&f->io);
-	if (moved && vol->notify.inval_data)
-		vol->notify.inval_data(vol->notify_data, &f->view);
+	if (moved)
+		icm_file_doubt(vol, f);
 	return r < 0 ? r : (ssize_t)size;
 }
 

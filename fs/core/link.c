@@ -164,7 +164,7 @@ static int link_once(struct linking *l)
 		name = icm_tree_add(&vol->tree, l->dir, l->name, l->inode);
 		name->attr_index = name->tree_index = part.index;
 	} else {
-		vol->resync_wanted = true;
+		icm_volume_want_resync(vol);
 	}
 	icm_apply_dir_time(l->dir, now, part.index, &news);
 	pthread_mutex_unlock(&vol->lock);

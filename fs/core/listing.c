@@ -10,7 +10,7 @@
 #include "core/key.h"
 #include "util/log.h"
 
-#define DIRS_BATCH 60
+#define DIRS_BATCH 30 /* two keys of each in one transaction */
 
 /* ---- the deployment and its format ---- */
 
@@ -141,7 +141,7 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 		name->seen = true;
 	decode_or_broken(e, path, &attr);
 	item = attr.linked ? find_inode(inodes, attr.ino) : NULL;
-	if (name && name->attr_index >= e->modify_index &&
+	if (name && icm_name_is_told(name, e->modify_index, attr.ino) &&
 	    (!item || name->inode->index >= item->index))
 		return;
 	if (attr.linked) {
@@ -223,36 +223,45 @@ static void collect_dirs(const struct icm_inode *dir, char ***paths, size_t *n, 
 			collect_dirs(name->inode, paths, n, cap);
 }
 
-static void set_times(struct icm_volume *vol, const char *path, const struct icm_entry *e)
+/* `attr` was read with them: the path may be another directory's by now. */
+static void set_times(struct icm_volume *vol, const char *path, const struct icm_entry *e,
+		      const struct icm_entry *attr)
 {
+	ICM_AUTOATTR struct icm_attr a = { 0 };
 	struct icm_dir_times times;
 	struct icm_name *name;
+	struct icm_inode *dir;
+	ICM_LOCK_SCOPE(&vol->lock);
 
-	if (icm_dir_times_decode(e->value, e->len, &times) < 0)
-		return; /* times only: `icmfs check` reports it */
-	pthread_mutex_lock(&vol->lock);
 	name = icm_tree_walk(&vol->tree, path);
-	if (name && icm_inode_is_dir(name->inode) && name->inode->index <= e->modify_index) {
-		name->inode->index = e->modify_index;
-		name->inode->attr.mtime = times.mtime;
-		name->inode->attr.ctime = times.ctime;
-	}
-	pthread_mutex_unlock(&vol->lock);
+	dir = name ? name->inode : NULL;
+	/* damaged ones are only times: `icmfs check` reports it */
+	if (!dir || !icm_inode_is_dir(dir) || dir->index > e->modify_index ||
+	    icm_dir_times_decode(e->value, e->len, &times) < 0 ||
+	    icm_attr_decode(attr->value, attr->len, &a) < 0 || a.ino != dir->attr.ino)
+		return;
+	dir->index = e->modify_index;
+	dir->attr.mtime = times.mtime;
+	dir->attr.ctime = times.ctime;
 }
 
 static int read_times(struct icm_volume *vol, char **paths, size_t n)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTORESULT struct icm_txn_result res = { 0 };
-	struct icm_op ops[DIRS_BATCH] = { 0 };
+	struct icm_op ops[2 * DIRS_BATCH] = { 0 };
+	const struct icm_entry *v;
 	int r;
 
-	for (size_t i = 0; i < n; i++)
-		ops[i] = (struct icm_op){ ICM_OP_GET, .key = icm_key_tree_dir(paths[i]) };
-	r = icm_backend_txn(vol->be, &ctx, ops, n, &res);
-	for (size_t i = 0; r == 0 && i < res.entries.n; i++)
-		set_times(vol, paths[res.entries.v[i].op], &res.entries.v[i]);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		ops[2 * i] = (struct icm_op){ ICM_OP_GET, .key = icm_key_tree_dir(paths[i]) };
+		ops[2 * i + 1] = (struct icm_op){ ICM_OP_GET, .key = icm_key_attr(paths[i]) };
+	}
+	r = icm_backend_txn(vol->be, &ctx, ops, 2 * n, &res);
+	v = res.entries.v;
+	for (size_t i = 0; r == 0 && i + 1 < res.entries.n; i += 2)
+		set_times(vol, paths[v[i].op / 2], &v[i], &v[i + 1]);
+	for (size_t i = 0; i < 2 * n; i++)
 		free((char *)ops[i].key);
 	if (r != -ESTALE || n == 1)
 		return r == -ESTALE ? 0 : r;
@@ -284,7 +293,8 @@ static int read_all_times(struct icm_volume *vol)
 	return r;
 }
 
-static int place_listing(struct icm_volume *vol, const struct icm_entries *list, uint64_t index)
+static int place_listing(struct icm_volume *vol, const struct icm_entries *list, uint64_t index,
+			 uint64_t asked)
 {
 	struct icm_map inodes = { 0 };
 	struct icm_news news = { 0 };
@@ -307,7 +317,8 @@ static int place_listing(struct icm_volume *vol, const struct icm_entries *list,
 	if (index > vol->position)
 		vol->position = index;
 	vol->listing = false;
-	vol->resync_wanted = false;
+	vol->resyncs_done = asked;
+	vol->listings++;
 	pthread_mutex_unlock(&vol->lock);
 	free_inodes(&inodes);
 	icm_news_tell(vol, &news);
@@ -324,9 +335,12 @@ int icm_feed_list(struct icm_volume *vol)
 		{ ICM_OP_GET_TREE, .key = "attr/" },
 		{ ICM_OP_GET_TREE, .key = "inode/" },
 	};
-	uint64_t index;
+	uint64_t index, asked;
 	int r;
 
+	pthread_mutex_lock(&vol->lock);
+	asked = vol->resyncs_asked;
+	pthread_mutex_unlock(&vol->lock);
 	/* The position is one from before the listing: what happened in between
 	 * is in both, and applying it again changes nothing. */
 	r = icm_backend_index(vol->be, &ctx, "", &index);
@@ -335,6 +349,6 @@ int icm_feed_list(struct icm_volume *vol)
 	if (r == 0)
 		r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
 	if (r == 0)
-		r = place_listing(vol, &res.entries, index);
+		r = place_listing(vol, &res.entries, index, asked);
 	return r < 0 ? r : read_all_times(vol);
 }

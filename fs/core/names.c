@@ -13,6 +13,7 @@
 void icm_fetched_clear(struct icm_fetched *f)
 {
 	icm_attr_clear(&f->attr);
+	free(f->path);
 	*f = (struct icm_fetched){ 0 };
 }
 
@@ -37,13 +38,14 @@ static int fetch_inode(struct icm_volume *vol, uint64_t ino, struct icm_fetched 
 	return 0;
 }
 
-static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+static int fetch_attr(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *key = icm_key_attr(path);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	int r = icm_backend_get(vol->be, &ctx, key, &e);
 
+	icm_attr_clear(&ret->attr);
 	ret->absent = r == -ENOENT;
 	if (r < 0)
 		return r;
@@ -51,52 +53,79 @@ static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetch
 	if (icm_attr_decode(e.value, e.len, &ret->attr) < 0) {
 		icm_log_err("'%s' has damaged attributes and can't be used", path);
 		icm_attr_broken(&ret->attr, path);
-		return 0;
 	}
-	if (!ret->attr.linked)
-		return 0;
-	r = fetch_inode(vol, ret->attr.ino, ret);
-	if (r == -EIO) {
-		icm_log_err("'%s' refers to a damaged inode record and can't be used", path);
-		icm_attr_clear(&ret->attr);
-		icm_attr_broken(&ret->attr, path);
-		r = 0;
+	return 0;
+}
+
+/* A file with several names may lose them between the two looks: what it refers to
+ * is damaged only if it refers to it still. */
+static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+{
+	uint64_t before = 0;
+	int r, found;
+
+	for (;;) {
+		r = fetch_attr(vol, path, ret);
+		if (r < 0 || !ret->attr.linked)
+			return r;
+		found = fetch_inode(vol, ret->attr.ino, ret);
+		if (found != -EIO)
+			return found;
+		if (ret->attr_index == before)
+			break;
+		before = ret->attr_index;
 	}
-	return r;
+	icm_log_err("'%s' refers to a damaged inode record and can't be used", path);
+	icm_attr_clear(&ret->attr);
+	icm_attr_broken(&ret->attr, path);
+	return 0;
 }
 
 int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
 		   struct icm_fetched *ret)
 {
 	ICM_AUTOFREE char *dir_path = NULL;
-	ICM_AUTOFREE char *path = NULL;
 
 	pthread_mutex_lock(&vol->lock);
 	dir_path = icm_inode_path(dir);
-	*ret = (struct icm_fetched){ .clock = vol->tree.clock, .absent = true };
+	*ret = (struct icm_fetched){ .clock = vol->tree.clock,
+				     .listings = vol->listings,
+				     .absent = true };
 	pthread_mutex_unlock(&vol->lock);
 	if (!dir_path)
 		return -ENOENT;
-	path = icm_path_join(dir_path, name);
-	return fetch_path(vol, path, ret);
+	ret->path = icm_path_join(dir_path, name);
+	return fetch_path(vol, ret->path, ret);
+}
+
+/* What was asked for is not what has the directory's path now, or the whole tree
+ * was listed meanwhile, perhaps without what had been there. */
+static bool is_outdated(struct icm_volume *vol, struct icm_inode *dir, const char *text,
+			const struct icm_fetched *there)
+{
+	ICM_AUTOFREE char *dir_path = icm_inode_path(dir);
+	ICM_AUTOFREE char *path = dir_path ? icm_path_join(dir_path, text) : NULL;
+
+	return there->listings != vol->listings || !path != !there->path ||
+	       (path && strcmp(path, there->path) != 0);
 }
 
 struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir, const char *text,
 				   const struct icm_fetched *there, struct icm_news *news)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
-	ICM_AUTOFREE char *dir_path = icm_inode_path(dir);
-	ICM_AUTOFREE char *path = dir_path ? icm_path_join(dir_path, text) : NULL;
 
+	if (is_outdated(vol, dir, text, there))
+		return NULL;
 	if (there->absent) {
 		/* what came into the tree meanwhile is newer */
 		if (name && name->inode->published && name->born <= there->clock)
 			icm_apply_remove(vol, name, news);
 		return NULL;
 	}
-	if (!path || (!name && icm_grave_has(vol, path, there->attr_index)))
+	if (!there->path || (!name && icm_grave_has(vol, there->path, there->attr_index)))
 		return NULL;
-	if (name && name->attr_index >= there->attr_index &&
+	if (name && icm_name_is_told(name, there->attr_index, there->attr.ino) &&
 	    (!there->attr.linked || name->inode->index >= there->inode_index))
 		return name;
 	name = icm_apply_upsert(vol, dir, text, &there->attr, there->attr_index, news);
@@ -126,33 +155,40 @@ int icm_name_place(struct icm_volume *vol, struct icm_inode *dir, const char *na
 		   const struct icm_fetched *there)
 {
 	struct icm_news news = { 0 };
-	bool moved;
+	bool moved, again;
+	int r;
 
 	pthread_mutex_lock(&vol->lock);
 	moved = !there->absent && has_moved(vol, dir, name, there);
+	if (!moved)
+		icm_fetched_apply(vol, dir, name, there, &news);
+	again = is_outdated(vol, dir, name, there);
 	pthread_mutex_unlock(&vol->lock);
 	if (moved) {
-		int r = icm_feed_catch_up(vol);
-
+		/* With everything that came before it in the tree, what is below a moved
+		 * directory is as it was moved. */
+		r = icm_feed_catch_up(vol);
 		if (r < 0)
 			return r;
+		pthread_mutex_lock(&vol->lock);
+		icm_fetched_apply(vol, dir, name, there, &news);
+		again = is_outdated(vol, dir, name, there);
+		pthread_mutex_unlock(&vol->lock);
 	}
-	pthread_mutex_lock(&vol->lock);
-	icm_fetched_apply(vol, dir, name, there, &news);
-	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);
-	return 0;
+	return again ? -EAGAIN : 0;
 }
 
 int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name)
 {
-	__attribute__((cleanup(icm_fetched_clear))) struct icm_fetched there = { 0 };
-	int r = icm_name_fetch(vol, dir, name, &there);
+	int r, placed = -EAGAIN;
 
-	int placed = 0;
+	for (int tries = 0; placed == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++) {
+		__attribute__((cleanup(icm_fetched_clear))) struct icm_fetched there = { 0 };
 
-	if (r == 0 || r == -ENOENT)
-		placed = icm_name_place(vol, dir, name, &there);
+		r = icm_name_fetch(vol, dir, name, &there);
+		placed = r == 0 || r == -ENOENT ? icm_name_place(vol, dir, name, &there) : 0;
+	}
 	return placed < 0 ? placed : r;
 }
 

@@ -7,7 +7,8 @@
 
 /* A name as the store had it at one moment. */
 struct icm_fetched {
-	uint64_t clock; /* of the tree, before the store was asked */
+	uint64_t clock, listings; /* of the tree and the volume, before the store was asked */
+	char *path;		  /* owned; where it was asked for; NULL: the directory was gone */
 	bool absent;
 	struct icm_attr attr; /* owned; of a linked file: the inode's */
 	uint64_t attr_index;
@@ -19,10 +20,11 @@ void icm_fetched_clear(struct icm_fetched *f);
 int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
 		   struct icm_fetched *ret) ICM_MUST_CHECK;
 /* Puts it into the tree, if that isn't newer; volume->lock held. Returns the
- * name, if there is one. */
+ * name, if there is one; NULL too if it is outdated. */
 struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir, const char *name,
 				   const struct icm_fetched *there, struct icm_news *news);
-/* The same with the lock taken and the kernel told. */
+/* The same with the lock taken and the kernel told. -EAGAIN: it is outdated,
+ * since the directory moved or the tree was listed meanwhile. */
 int icm_name_place(struct icm_volume *vol, struct icm_inode *dir, const char *name,
 		   const struct icm_fetched *there);
 /* Fetch and place. 0 or -ENOENT, or a failure of the store. */

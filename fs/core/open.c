@@ -100,7 +100,7 @@ static bool is_current(struct icm_volume *vol, const struct icm_ctx *ctx)
 	if (icm_backend_index(vol->be, ctx, "feed/", &index) < 0)
 		return false;
 	pthread_mutex_lock(&vol->lock);
-	position = vol->resync_wanted ? 0 : vol->position;
+	position = icm_volume_wants_resync(vol) ? 0 : vol->position;
 	pthread_mutex_unlock(&vol->lock);
 	return index <= position;
 }
@@ -144,8 +144,9 @@ static struct icm_again *find_again(struct icm_volume *vol, pid_t tid)
 	return NULL;
 }
 
-/* `drained`: nothing that the kernel was told of this view is on its way. */
-static int send_again(struct icm_volume *vol, const struct icm_call *call, struct icm_file *drained)
+/* `drained`: the kernel has heard of so many doubts about this view. */
+static int send_again(struct icm_volume *vol, const struct icm_call *call, struct icm_file *drained,
+		      uint64_t doubts)
 {
 	struct icm_again *again;
 	ICM_LOCK_SCOPE(&vol->lock);
@@ -153,11 +154,16 @@ static int send_again(struct icm_volume *vol, const struct icm_call *call, struc
 	again = find_again(vol, call->pid);
 	if (!again)
 		again = &vol->agains[vol->next_again++ % ICM_AGAINS];
-	*again = (struct icm_again){ .tid = call->pid,
-				     .when_ns = icm_now_ns(),
-				     .drained = drained,
-				     .drained_gen = drained ? drained->version.gen : 0 };
+	*again = (struct icm_again){
+		.tid = call->pid, .when_ns = icm_now_ns(), .drained = drained, .doubts = doubts
+	};
 	return -ESTALE;
+}
+
+/* The kernel has heard of all that there is, but for the size. */
+static bool is_drained(const struct icm_again *again, const struct icm_file *f)
+{
+	return again->drained == f && again->doubts == f->doubts;
 }
 
 bool icm_file_is_pinned(const struct icm_file *f)
@@ -172,15 +178,15 @@ static struct icm_file *pin(struct icm_volume *vol, struct icm_file *f, bool dra
 			    struct icm_file **ret_left)
 {
 	*ret_left = NULL;
-	if (f->unsettled && !drained) {
+	if (f->doubts != f->settled && !drained) {
 		icm_file_freeze(vol, f);
 		*ret_left = f;
 		f = icm_file_get(vol, f->inode);
 	}
-	f->unsettled = false;
 	/* opens that never came don't count any more */
 	f->n_pins = icm_file_is_pinned(f) ? f->n_pins + 1 : 1;
 	f->pinned_ns = icm_now_ns();
+	f->pinned_doubts = f->doubts;
 	return f;
 }
 
@@ -190,10 +196,7 @@ struct icm_file *icm_file_looked_up(struct icm_volume *vol, struct icm_file *f, 
 	struct icm_again *again = tid ? find_again(vol, tid) : NULL;
 
 	*ret_left = NULL;
-	return again && S_ISREG(f->view.type)
-		       ? pin(vol, f, again->drained == f && again->drained_gen == f->version.gen,
-			     ret_left)
-		       : f;
+	return again && S_ISREG(f->view.type) ? pin(vol, f, is_drained(again, f), ret_left) : f;
 }
 
 void icm_file_leave(struct icm_volume *vol, struct icm_file *left)
@@ -210,12 +213,15 @@ void icm_file_leave(struct icm_volume *vol, struct icm_file *left)
 	icm_fs_forget(&left->view, 1);
 }
 
-/* Waits until the kernel has heard everything about a view that has followed. */
+/* Waits until the kernel has heard everything about a view that has followed, but
+ * for the size, which it takes from the look-up that this makes it do. */
 static int settle(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
 		  bool last)
 {
+	uint64_t doubts;
+
 	pthread_mutex_lock(&vol->lock);
-	if (!f->unsettled) {
+	if (f->doubts == f->settled) {
 		pthread_mutex_unlock(&vol->lock);
 		return 0;
 	}
@@ -225,30 +231,42 @@ static int settle(struct icm_volume *vol, struct icm_file *f, const struct icm_c
 	}
 	while (f->untold)
 		pthread_cond_wait(&vol->told, &vol->lock);
+	doubts = f->doubts;
 	pthread_mutex_unlock(&vol->lock);
 	vol->notify.drain(vol->notify_data, &f->view);
-	pthread_mutex_lock(&vol->lock);
-	if (f->untold)
-		f = NULL; /* and once more meanwhile: the look-up makes another view */
-	pthread_mutex_unlock(&vol->lock);
-	return send_again(vol, call, f);
+	/* with more of them by the look-up, that makes another view */
+	return send_again(vol, call, f, doubts);
 }
 
-/* Whether this open is the second try of one that was sent to look up again, and
- * whether its look-up has pinned the view. */
-static bool is_second_try(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call,
-			  bool *ret_pinned)
+/* The second try of an open that was sent to look up again. */
+struct second_try {
+	bool is;
+	bool pinned;  /* its look-up has pinned the view */
+	bool settled; /* and has told the kernel all that was in doubt */
+	struct icm_news news;
+};
+
+static struct second_try take_second_try(struct icm_volume *vol, struct icm_file *f,
+					 const struct icm_call *call)
 {
+	struct second_try t = { 0 };
 	struct icm_again *again;
 	ICM_LOCK_SCOPE(&vol->lock);
 
 	again = find_again(vol, call->pid);
-	/* by its own look-up or one that it shares */
-	*ret_pinned = again && f->pinned_ns >= again->when_ns && icm_file_is_pinned(f);
 	if (!again)
-		return false;
+		return t;
+	t.is = true;
+	/* by its own look-up or one that it shares */
+	t.pinned = f->pinned_ns >= again->when_ns && icm_file_is_pinned(f);
+	t.settled = t.pinned && f->doubts == f->pinned_doubts;
+	if (t.settled)
+		f->settled = f->doubts;
+	else if (t.pinned && f->n_pins)
+		f->n_pins--; /* the open won't be this view's, or as if it had not been pinned */
+	icm_file_pay_attr(vol, f, &t.news);
 	*again = (struct icm_again){ 0 };
-	return true;
+	return t;
 }
 
 /* The file that is now where this one was, with a reference; itself, if it was
@@ -282,11 +300,11 @@ static int check_view(struct icm_volume *vol, struct icm_file *f, const struct i
 		return r;
 	/* after the store was asked: what the feed has brought meanwhile counts */
 	pthread_mutex_lock(&vol->lock);
-	old = icm_file_is_given_up(f) || f->frozen || !f->inode->names;
+	old = icm_file_is_given_up(f) || f->frozen || f->aside || !f->inode->names;
 	pthread_mutex_unlock(&vol->lock);
 	if (r == 0 && !old)
 		return vol->notify.drain ? settle(vol, f, call, last) : 0;
-	return last ? -ESTALE : send_again(vol, call, NULL);
+	return last ? -ESTALE : send_again(vol, call, NULL, 0);
 }
 
 /* Set-id bits go when somebody truncates: the kernel does it for writes and for
@@ -381,19 +399,20 @@ int icm_shared_open(struct icm_view *view, const struct icm_call *call, int flag
 {
 	struct icm_volume *vol = view->vol;
 	struct icm_file *f = icm_file_of(view);
-	bool second, pinned;
+	struct second_try second;
 	int r = check_kind(view, flags);
 
 	if (r < 0)
 		return r;
-	second = is_second_try(vol, f, call, &pinned);
-	if (!pinned)
-		r = check_view(vol, f, call, second);
+	second = take_second_try(vol, f, call);
+	icm_news_tell(vol, &second.news);
+	if (!second.settled)
+		r = check_view(vol, f, call, second.is);
 	if (r == 0 && (flags & O_TRUNC))
 		r = drop_set_id(view, call);
-	if (r == -ESTALE && second)
+	if (r == -ESTALE && second.is)
 		return open_past_cache(f, call, flags, ret);
-	return r < 0 ? r : open_view(view, call, flags, pinned, ret);
+	return r < 0 ? r : open_view(view, call, flags, second.settled, ret);
 }
 
 /* open(2) with O_CREAT of a name that turns out to exist: look-up and open in one. */
@@ -411,7 +430,7 @@ int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
-	if (!made && (f->frozen || icm_file_is_given_up(f))) {
+	if (!made && (f->frozen || f->aside || icm_file_is_given_up(f))) {
 		pthread_mutex_unlock(&vol->lock);
 		return -ESTALE;
 	}

@@ -366,7 +366,8 @@ static void published(struct icm_volume *vol, struct icm_file *f, struct icm_pub
 	pthread_mutex_lock(&vol->lock);
 	if (!inode->published && inode->names)
 		icm_apply_dir_time(inode->names->dir, p->ctime, index, &news);
-	if (attr->linked ? inode->index < index : inode->names && inode->names->attr_index < index)
+	if (attr->linked ? inode->index < index
+			 : inode->names && icm_name_told_index(inode->names) < index)
 		icm_apply_attr(vol, inode, attr, f, &news);
 	show_published(vol, f, p, attr);
 	if (attr->linked) {

@@ -167,7 +167,7 @@ static int place_once(struct icm_scratch_rename *sr, struct icm_inode *dir, stru
 		name->attr_index = name->tree_index = part.index;
 		icm_apply_attr(vol, f->inode, &attr, NULL, &news);
 	} else {
-		vol->resync_wanted = true;
+		icm_volume_want_resync(vol);
 	}
 	f->dirty = f->written = false;
 	icm_apply_dir_time(dir, now, part.index, &news);

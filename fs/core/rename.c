@@ -212,6 +212,13 @@ static int replace_target(struct icm_volume *vol, struct icm_part *part, const s
 	return r;
 }
 
+/* Whether what is known below a directory is what the commit `index` moved with it. */
+static bool knows_below(struct icm_volume *vol, struct icm_inode *dir, uint64_t index)
+{
+	return !icm_inode_is_dir(dir) ||
+	       (vol->position == index && !icm_tree_is_newer_below(dir, index));
+}
+
 /* After the commit: the tree follows. volume->lock held. */
 static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct icm_attr *attr,
 			   uint64_t index, struct timespec now, struct icm_news *news)
@@ -223,7 +230,7 @@ static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct
 	icm_grave_dig(vol, rn->a.path, index);
 	if (!from || from->inode != rn->a.inode || (to && to->inode != rn->b.inode) ||
 	    from->attr_index > index) {
-		vol->resync_wanted = true; /* another change came in between */
+		icm_volume_want_resync(vol); /* another change came in between */
 		return;
 	}
 	if (to) {
@@ -236,8 +243,10 @@ static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct
 	if (from->inode->attr.linked)
 		from->inode->index = index;
 	icm_apply_attr(vol, from->inode, attr, NULL, news);
-	if (icm_inode_is_dir(from->inode))
-		icm_tree_set_indexes_below(from->inode, index);
+	if (!knows_below(vol, from->inode, index))
+		icm_volume_want_resync(vol);
+	else if (icm_inode_is_dir(from->inode))
+		icm_tree_moved_below(from->inode, index);
 	icm_apply_dir_time(rn->from_dir, now, index, news);
 	icm_apply_dir_time(rn->to_dir, now, index, news);
 }
@@ -317,14 +326,15 @@ static int exchange_once(struct icm_volume *vol, struct icm_rename *rn)
 	icm_feed_own_commit(vol, part.index);
 	x = icm_tree_find(&vol->tree, rn->from_dir, rn->from);
 	y = icm_tree_find(&vol->tree, rn->to_dir, rn->to);
-	if (x && y && x->inode == rn->a.inode && y->inode == rn->b.inode) {
+	if (x && y && x->inode == rn->a.inode && y->inode == rn->b.inode &&
+	    knows_below(vol, x->inode, part.index) && knows_below(vol, y->inode, part.index)) {
 		if (rn->a.attr.linked)
 			x->inode->index = part.index;
 		if (rn->b.attr.linked)
 			y->inode->index = part.index;
 		icm_apply_exchange(vol, x, y, part.index, now, &news);
 	} else {
-		vol->resync_wanted = true;
+		icm_volume_want_resync(vol);
 	}
 	pthread_mutex_unlock(&vol->lock);
 	icm_news_tell(vol, &news);

@@ -56,10 +56,15 @@ struct icm_file {
 	pthread_mutex_t io;
 
 	/* under volume->lock */
-	bool unsettled;		    /* the kernel may hold pages or the size of an older version */
+	/* What may have left the kernel with pages or a size that are not this
+	 * version's, counted, and how much of that it has certainly heard of. */
+	uint64_t doubts, settled;
+	bool owes_attr;		    /* the kernel is told of new attributes when it has the size */
 	unsigned n_pins;	    /* look-ups for opens that are about to come … */
 	int64_t pinned_ns;	    /* … the last of them */
+	uint64_t pinned_doubts;	    /* what the kernel has heard of with its answer */
 	unsigned untold;	    /* news of newer versions that are not yet with the front */
+	bool aside;		    /* a name that the kernel has of it may be another file's */
 	bool frozen;		    /* stays at `version` although a newer one exists */
 	int64_t frozen_ns;	    /* when it was frozen, or last read since */
 	struct icm_version version; /* contents that this view shows when it isn't dirty */
@@ -132,7 +137,7 @@ struct icm_again {
 	pid_t tid;
 	int64_t when_ns;
 	struct icm_file *drained; /* compared only */
-	uint64_t drained_gen;	  /* its version then */
+	uint64_t doubts;	  /* its doubts of which the kernel had heard */
 };
 #define ICM_AGAINS 64
 
@@ -180,8 +185,11 @@ struct icm_volume {
 	bool listing;			     /* a whole listing is being placed */
 	struct icm_again agains[ICM_AGAINS]; /* ring */
 	size_t next_again;
-	bool resync_wanted; /* the tree may differ from the store: list anew */
-	unsigned n_frozen;
+	/* The tree may differ from the store: list anew. How often this was asked
+	 * for, and how many of these a listing has settled. */
+	uint64_t resyncs_asked, resyncs_done;
+	uint64_t listings;			       /* how often it was listed */
+	unsigned n_frozen, n_owing;		       /* views */
 	uint64_t next_gen;			       /* for generations of contents */
 	struct icm_error_note errors[ICM_ERROR_NOTES]; /* ring */
 	size_t next_error;
@@ -197,6 +205,16 @@ struct icm_volume {
 	bool started;
 	atomic_bool stopping;
 };
+
+/* Both with volume->lock held. */
+static inline void icm_volume_want_resync(struct icm_volume *vol)
+{
+	vol->resyncs_asked++;
+}
+static inline bool icm_volume_wants_resync(const struct icm_volume *vol)
+{
+	return vol->resyncs_asked != vol->resyncs_done;
+}
 
 extern const struct icm_view_ops icm_shared_view_ops;
 

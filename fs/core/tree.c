@@ -74,11 +74,13 @@ uint64_t icm_tree_fresh_ino(const struct icm_tree *t)
 
 unsigned icm_inode_nlink(const struct icm_inode *inode)
 {
-	if (!inode->names)
-		return 0;
-	if (icm_inode_is_dir(inode))
+	unsigned n = 0;
+
+	if (inode->names && icm_inode_is_dir(inode))
 		return 2 + inode->n_subdirs;
-	return inode->attr.linked ? inode->attr.nlink : 1;
+	for (const struct icm_name *name = inode->names; name; name = name->alias)
+		n++;
+	return n;
 }
 
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,
@@ -228,15 +230,31 @@ bool icm_inode_is_below(const struct icm_inode *inode, const struct icm_inode *d
 	return inode != NULL;
 }
 
-void icm_tree_set_indexes_below(struct icm_inode *dir, uint64_t index)
+uint64_t icm_name_told_index(const struct icm_name *name)
+{
+	return name->attr_index == name->moved_index ? name->before_index : name->attr_index;
+}
+
+void icm_tree_moved_below(struct icm_inode *dir, uint64_t index)
 {
 	for (struct icm_name *name = dir->first; name; name = name->next) {
 		/* what is not published yet has no keys that moved */
-		if (name->attr_index)
-			name->attr_index = name->tree_index = index;
+		if (name->attr_index) {
+			name->before_index = icm_name_told_index(name);
+			name->attr_index = name->tree_index = name->moved_index = index;
+		}
 		if (icm_inode_is_dir(name->inode))
-			icm_tree_set_indexes_below(name->inode, index);
+			icm_tree_moved_below(name->inode, index);
 	}
+}
+
+bool icm_tree_is_newer_below(const struct icm_inode *dir, uint64_t index)
+{
+	for (const struct icm_name *name = dir->first; name; name = name->next)
+		if (name->attr_index > index ||
+		    (icm_inode_is_dir(name->inode) && icm_tree_is_newer_below(name->inode, index)))
+			return true;
+	return false;
 }
 
 static void free_below(struct icm_tree *t, struct icm_inode *dir)

@@ -44,8 +44,11 @@ struct icm_name {
 	uint64_t cookie;	      /* position for readdir; never 0 to 2 */
 	uint64_t tree_index;	      /* of tree/<path>; 0 = not known (it was listed) */
 	uint64_t attr_index;	      /* of attr/<path>; 0 = not in the store */
-	uint64_t born;		      /* the tree's clock when it was added */
-	bool seen;		      /* mark of a listing */
+	/* A directory above moved at `moved_index`, which is the attr_index since
+	 * then; what it was before tells how old the attributes are. */
+	uint64_t moved_index, before_index;
+	uint64_t born; /* the tree's clock when it was added */
+	bool seen;     /* mark of a listing */
 	char text[];
 };
 
@@ -72,7 +75,7 @@ static inline bool icm_inode_is_dir(const struct icm_inode *i)
 {
 	return S_ISDIR(i->attr.mode);
 }
-/* Number of names as stat shows it. */
+/* Number of names as stat shows it: of those in the tree, which has all. */
 unsigned icm_inode_nlink(const struct icm_inode *inode);
 
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,
@@ -97,7 +100,18 @@ char *icm_name_path(const struct icm_name *name);
 char *icm_inode_path(const struct icm_inode *inode);
 /* `inode` is `dir` or lies below it. */
 bool icm_inode_is_below(const struct icm_inode *inode, const struct icm_inode *dir);
-/* Sets both indexes of everything below a directory. */
-void icm_tree_set_indexes_below(struct icm_inode *dir, uint64_t index);
+/* Index up to which the attributes of the name are known. */
+uint64_t icm_name_told_index(const struct icm_name *name);
+/* Whether the name is known as of `index`, at which it was the file `ino`'s. */
+static inline bool icm_name_is_told(const struct icm_name *name, uint64_t index, uint64_t ino)
+{
+	return name->attr_index > index ||
+	       (name->attr_index == index && name->inode->attr.ino == ino);
+}
+/* A directory was moved by the transaction `index`, before which nothing happened
+ * that the tree doesn't have: everything below has this index now. */
+void icm_tree_moved_below(struct icm_inode *dir, uint64_t index);
+/* Whether the tree has something below a directory that is newer. */
+bool icm_tree_is_newer_below(const struct icm_inode *dir, uint64_t index);
 
 #endif

@@ -3,7 +3,10 @@
  * rules, limits of the agents. */
 #include "store.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -382,6 +385,146 @@ Test(consul, wake_ends_the_pause_of_a_call_that_tries_again)
 	cr_assert_lt(icm_now_ns() - start, ICM_NS_PER_S / 3);
 }
 
+/* The node that stands for the store, as Consul lists it. */
+static char *node_of_store(void)
+{
+	ICM_AUTOFREE char *nodes = NULL;
+	char *at;
+
+	must_be(consul_server_ask(server.http, "GET", "/v1/catalog/nodes", NULL, &nodes), 200);
+	at = strstr(nodes, "icmfs-");
+	must(at);
+	return icm_xstrndup(at, strcspn(at, "\""));
+}
+
+Test(consul, a_node_that_was_removed_is_registered_again)
+{
+	ICM_AUTOFREE char *url = NULL, *node = NULL, *body = NULL;
+	struct icm_lease lease = { 0 };
+
+	consul_server_start(&server, NULL, false);
+	url = own_url();
+	be = open_at(url);
+	node = node_of_store();
+	body = icm_asprintf("{\"Node\":\"%s\"}", node);
+	must_be(consul_server_ask(server.http, "PUT", "/v1/catalog/deregister", body, NULL), 200);
+	cr_assert_eq(icm_backend_lease_open(be, NULL, 10000, "who", 3, &lease), 0);
+	cr_assert(has(be, lease.key, "who"));
+	/* its end ends the leases */
+	must_be(consul_server_ask(server.http, "PUT", "/v1/catalog/deregister", body, NULL), 200);
+	cr_assert(has(be, lease.key, NULL));
+	cr_assert_eq(icm_backend_lease_renew(be, NULL, &lease), -ENOENT);
+	icm_lease_clear(&lease);
+}
+
+/* ---- what answers isn't Consul ---- */
+
+static const char *fake_answer;
+
+/* Answers each connection's first request with fake_answer, and hangs up. */
+static void *fake_main(void *userdata)
+{
+	int listener = *(int *)userdata, fd;
+	char request[4096];
+
+	while ((fd = accept(listener, NULL, NULL)) >= 0) {
+		must(read(fd, request, sizeof(request)) >= 0);
+		must(write(fd, fake_answer, strlen(fake_answer)) >= 0);
+		shutdown(fd, SHUT_WR);
+		must(read(fd, request, sizeof(request)) >= 0);
+		close(fd);
+	}
+	return NULL;
+}
+
+static int fake_listen(unsigned port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	must(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	must_be(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	must_be(listen(fd, 16), 0);
+	return fd;
+}
+
+#define PAGE(status, text) "HTTP/1.1 " status "\r\nConnection: close\r\n\r\n" text
+
+static const struct {
+	const char *answer;
+	int get, list, tree, set, renew;
+} fakes[] = {
+	{ PAGE("404 Not Found", "Not Found"), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+	{ PAGE("200 OK", "<html>"), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, 0 },
+	{ PAGE("200 OK", ""), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, 0 },
+	{ PAGE("302 Found", ""), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+	{ PAGE("409 Conflict", "<html>"), -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+	{ PAGE("409 Conflict", "{\"Errors\":[{\"OpIndex\":0,\"What\":\"new words\"}]}"), -EPROTO,
+	  -EPROTO, -EIO, -EIO, -ETIMEDOUT },
+	{ PAGE("403 Forbidden", "no"), -EACCES, -EACCES, -EACCES, -EACCES, -EACCES },
+	{ PAGE("400 Bad Request", "no"), -EPROTO, -EPROTO, -EPROTO, -EPROTO, -EPROTO },
+	{ PAGE("500 Error", "No cluster leader"), -EHOSTUNREACH, -EHOSTUNREACH, -EHOSTUNREACH,
+	  -EHOSTUNREACH, -EHOSTUNREACH },
+	{ PAGE("500 Error", "rpc error making call: EOF"), -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT,
+	  -ETIMEDOUT, -ETIMEDOUT },
+	{ "", -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT },
+	/* as Consul 1.11 and later say that a listing isn't whole */
+	{ "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Consul-Index: 5\r\n"
+	  "X-Consul-Results-Filtered-By-ACLs: true\r\n\r\n[]",
+	  -EPROTO, -EACCES, -EPROTO, -ETIMEDOUT, 0 },
+	{ "nonsense\r\n\r\n", -EPROTO, -EPROTO, -EPROTO, -ETIMEDOUT, -ETIMEDOUT },
+};
+
+/* A write of which nobody knows is never called refused, and nothing is believed
+ * to be absent because some server says so. */
+Test(consul, what_is_not_consul_is_not_believed)
+{
+	ICM_AUTOFREE char *url = NULL;
+	struct icm_lease lease = { 0 };
+	pthread_t thread;
+	unsigned port;
+	int listener;
+
+	consul_server_start(&server, NULL, false);
+	url = own_url();
+	be = open_at(url);
+	cr_assert_eq(icm_backend_lease_open(be, NULL, 10000, "who", 3, &lease), 0);
+	port = server.http;
+	consul_server_kill(&server);
+	/* its connections are gone */
+	(void)DO(be, OP_SET("k", "x"));
+	listener = fake_listen(port);
+	fake_answer = fakes[0].answer;
+	must_be(pthread_create(&thread, NULL, fake_main, &listener), 0);
+
+	for (size_t i = 0; i < ICM_COUNT(fakes); i++) {
+		struct icm_op tree = OP_TREE("k/"), set = OP_SET("k", "y");
+		ICM_AUTORESULT struct icm_txn_result none = { 0 }, done = { 0 };
+		ICM_AUTOENTRIES struct icm_entries list = { 0 };
+		struct icm_entry e = { 0 };
+		struct icm_ctx ctx;
+
+		fake_answer = fakes[i].answer;
+		ctx = within_ms(300);
+		cr_expect_eq(icm_backend_get(be, &ctx, "k", &e), fakes[i].get, "get %zu", i);
+		ctx = within_ms(300);
+		cr_expect_eq(icm_backend_list(be, &ctx, "k/", false, &list, NULL), fakes[i].list,
+			     "list %zu", i);
+		ctx = within_ms(300);
+		cr_expect_eq(icm_backend_txn(be, &ctx, &tree, 1, &none), fakes[i].tree, "tree %zu",
+			     i);
+		cr_expect_eq(icm_backend_txn(be, NULL, &set, 1, &done), fakes[i].set, "set %zu", i);
+		cr_expect_eq(icm_backend_lease_renew(be, NULL, &lease), fakes[i].renew, "renew %zu",
+			     i);
+	}
+	shutdown(listener, SHUT_RDWR);
+	pthread_join(thread, NULL);
+	close(listener);
+	icm_lease_clear(&lease);
+}
+
 /* ---- access rules ---- */
 
 #define WRITE_ALL "key_prefix \\\"icm/x/\\\" { policy = \\\"write\\\" }"
@@ -411,12 +554,12 @@ static void set_policy(const char *rules)
 }
 
 /* A server with access rules; the environment has a token with these. */
-static void start_with_rules(const char *rules)
+static void start_with_rules(const char *more, const char *rules)
 {
 	ICM_AUTOFREE char *answer = NULL, *token = NULL;
 	char *id;
 
-	consul_server_start(&server, NULL, true);
+	consul_server_start(&server, more, true);
 	set_policy(rules);
 	must_be(consul_server_ask(server.http, "PUT", "/v1/acl/token",
 				  "{\"Policies\":[{\"Name\":\"p\"}]}", &answer),
@@ -449,7 +592,7 @@ Test(consul, a_writers_least_rights)
 	ICM_AUTOFREE char *url = NULL;
 	struct icm_lease lease = { 0 };
 
-	start_with_rules(WRITE_ALL " " LEASES);
+	start_with_rules(NULL, WRITE_ALL " " LEASES);
 	url = own_url();
 	be = open_at(url);
 	cr_assert(!be->facts.read_only);
@@ -461,12 +604,26 @@ Test(consul, a_writers_least_rights)
 	icm_lease_clear(&lease);
 }
 
+Test(consul, larger_limits_are_seen_by_who_may_read_the_agent)
+{
+	ICM_AUTOFREE char *url = NULL;
+
+	start_with_rules("\"limits\":{\"kv_max_value_size\":8388608}", WRITE_ALL);
+	url = own_url();
+	be = open_at(url);
+	cr_assert_eq(be->facts.max_value_bytes, 524288);
+	be = icm_backend_close(be);
+	set_policy(WRITE_ALL " agent_prefix \\\"\\\" { policy = \\\"read\\\" }");
+	be = open_at(url);
+	cr_assert_eq(be->facts.max_value_bytes, 8388608);
+}
+
 Test(consul, denied_is_never_empty_for_a_writer)
 {
 	ICM_AUTOFREE char *url = NULL;
 	size_t n;
 
-	start_with_rules(WRITE_ALL " " LEASES);
+	start_with_rules(NULL, WRITE_ALL " " LEASES);
 	url = own_url();
 	be = open_at(url);
 	cr_assert_eq(DO(be, OP_SET("tree/a", "x"), OP_SET("attr/a", "y")), 0);
@@ -501,7 +658,7 @@ Test(consul, denied_is_never_empty_for_a_reader)
 	ICM_AUTOFREE char *url = NULL;
 	size_t n;
 
-	start_with_rules(READ_ALL);
+	start_with_rules(NULL, READ_ALL);
 	url = own_url();
 	put_as_operator("tree/a", "x");
 	put_as_operator("attr/a", "y");
@@ -527,7 +684,7 @@ Test(consul, who_may_not_write_all_of_it_writes_nothing)
 {
 	ICM_AUTOFREE char *url = NULL;
 
-	start_with_rules(WRITE_ALL " " NO_LEASE " " LEASES);
+	start_with_rules(NULL, WRITE_ALL " " NO_LEASE " " LEASES);
 	url = own_url();
 	be = open_at(url);
 	cr_assert(be->facts.read_only);
@@ -542,7 +699,7 @@ Test(consul, a_token_that_is_unknown_or_has_no_rights_is_refused)
 {
 	ICM_AUTOFREE char *url = NULL;
 
-	start_with_rules("");
+	start_with_rules(NULL, "");
 	url = own_url();
 	refused(url, -EACCES, "icm/x/");
 	setenv("CONSUL_HTTP_TOKEN", "99999999-0000-0000-0000-000000000000", 1);

@@ -9,6 +9,7 @@
 
 #include "fs/closing.h"
 #include "fs/executor.h"
+#include "fs/expire-again.h"
 #include "fs/known.h"
 #include "fs/mount.h"
 #include "fs/mountinfo.h"
@@ -142,6 +143,36 @@ Test(known, walks_over_everything)
 	icm_known_walk(k, count_node, NULL, &n);
 	cr_assert_eq(n, 100);
 	icm_known_free(k);
+}
+
+/* ---- names that are expired again ---- */
+
+static atomic_int expired_answered, expired_other;
+
+static void count_expired(void *userdata, uint64_t parent, const char *name)
+{
+	bool answered = parent == 7 && strcmp(name, "answered") == 0;
+
+	atomic_fetch_add(answered ? &expired_answered : &expired_other, 1);
+}
+
+Test(expire_again, only_what_was_answered_a_moment_ago, .timeout = 60)
+{
+	struct icm_expire_again *a = icm_expire_again_new(count_expired, NULL);
+
+	cr_assert_eq(icm_expire_again_start(a), 0);
+	icm_expire_again_answered(a, 7, "answered");
+	icm_expire_again_expired(a, 7, "other");
+	icm_expire_again_expired(a, 8, "answered");
+	icm_expire_again_expired(a, 7, "answered");
+	icm_expire_again_expired(a, 7, "answered");
+	/* after growing pauses, so more than once */
+	while (atomic_load(&expired_answered) < 3)
+		usleep(1000);
+	icm_expire_again_stop(a);
+	icm_expire_again_expired(a, 7, "answered");
+	icm_expire_again_free(a);
+	cr_assert_eq(atomic_load(&expired_other), 0);
 }
 
 /* ---- last closes ---- */
