@@ -281,13 +281,28 @@ static void *renew_thread(void *arg)
 	return NULL;
 }
 
+/* A lease of which nobody heard ends by itself: so another one is asked for where
+ * the answer was lost. */
+static int open_first(struct icm_volume *vol)
+{
+	const struct timespec pause = { .tv_nsec = 100 * ICM_NS_PER_MS };
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	int r = open_lease(vol);
+
+	while ((r == -ETIMEDOUT || r == -EHOSTUNREACH) && icm_now_ns() < ctx.deadline_ns) {
+		nanosleep(&pause, NULL);
+		r = open_lease(vol);
+	}
+	return r;
+}
+
 int icm_lease_start(struct icm_volume *vol)
 {
 	struct icm_lease_keeper *k = vol->lease;
 	int r;
 
 	pthread_mutex_lock(&k->renewing);
-	r = open_lease(vol);
+	r = open_first(vol);
 	pthread_mutex_unlock(&k->renewing);
 	if (r < 0)
 		return r;
