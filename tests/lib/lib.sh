@@ -99,8 +99,13 @@ consul_program() {
 	return 1
 }
 
+# With access rules (CONSUL_ACL) nobody may ask for more yet than who leads.
 consul_answers() {
-	curl -fsS --noproxy '*' -m 5 -X PUT "http://127.0.0.1:$1/v1/kv/none?cas=1" | grep -q false
+	if [ -n "${CONSUL_ACL:-}" ]; then
+		curl -fsS --noproxy '*' -m 5 "http://127.0.0.1:$1/v1/status/leader" | grep -q :
+	else
+		curl -fsS --noproxy '*' -m 5 -X PUT "http://127.0.0.1:$1/v1/kv/none?cas=1" | grep -q false
+	fi
 }
 
 # On ports that nobody uses: one that is taken ends it at once, and others are tried.
@@ -111,7 +116,7 @@ consul_start() {
 		cat >"$T/store/consul.json" <<-END
 			{"server": true, "bootstrap_expect": 1, "node_name": "test", "data_dir": "$T/store/data",
 			 "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn",
-			 "disable_update_check": true, "performance": {"raft_multiplier": 1},
+			 "disable_update_check": true, "performance": {"raft_multiplier": 1}, ${CONSUL_ACL:-}
 			 "ports": {"dns": -1, "grpc": -1, "https": -1, "serf_wan": -1, "server": $((port + 1)),
 			           "serf_lan": $((port + 2)), "http": $port}}
 		END
