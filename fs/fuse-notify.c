@@ -278,9 +278,11 @@ static void expire_again(void *userdata, uint64_t parent, const char *name)
 	struct icm_notifier *n = userdata;
 	uint64_t node = 0;
 
+	/* the number of a directory that is gone may be a file's by now */
 	icm_known_find(n->front->known, parent, name, note_node, &node);
-	if (node)
-		icm_notify_attr(n->front, node);
+	if (!node)
+		return;
+	icm_notify_attr(n->front, node);
 	expire(n, parent, name);
 }
 
