@@ -317,6 +317,7 @@ static int place_listing(struct icm_volume *vol, const struct icm_entries *list,
 	if (index > vol->position)
 		vol->position = index;
 	vol->listing = false;
+	vol->compare_wanted = vol->read_only && !first;
 	vol->resyncs_done = asked;
 	vol->listings++;
 	pthread_mutex_unlock(&vol->lock);

@@ -91,40 +91,88 @@ static bool has_name(struct icm_volume *vol, struct icm_inode *inode)
 	return inode->names != NULL;
 }
 
-/* The whole tree is as the store is: cheaper to ask than one key, where asking
- * costs no round trip. */
-static bool is_current(struct icm_volume *vol, const struct icm_ctx *ctx)
+/* The whole tree is as the store is, and nothing is in it that only a look at the
+ * file's own key would find: cheaper to ask than one key, where asking costs no
+ * round trip. *ret_index: the store's index. */
+static bool is_current(struct icm_volume *vol, const struct icm_ctx *ctx,
+		       const struct icm_inode *inode, uint64_t *ret_index)
 {
-	uint64_t index, position;
+	bool compared;
+	uint64_t position;
 
-	if (icm_backend_index(vol->be, ctx, "feed/", &index) < 0)
+	if (icm_backend_index(vol->be, ctx, "", ret_index) < 0) {
+		*ret_index = 0;
 		return false;
+	}
 	pthread_mutex_lock(&vol->lock);
 	position = icm_volume_wants_resync(vol) ? 0 : vol->position;
+	compared = vol->unexplained <= vol->compared || vol->unexplained <= inode->compared;
 	pthread_mutex_unlock(&vol->lock);
-	return index <= position;
+	return *ret_index <= position && compared;
 }
 
-/* Close-to-open: what another mount closed before is seen here. */
+/* Whether another program has written or deleted the contents: its tree/ key is
+ * not as old as attr/<path>, whose index this is. */
+static int check_contents(struct icm_volume *vol, struct icm_inode *inode, uint64_t attr_index,
+			  bool *ret_foreign)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	ICM_AUTOFREE char *path = NULL;
+	ICM_AUTOFREE char *key = NULL;
+	int r;
+
+	*ret_foreign = false;
+	pthread_mutex_lock(&vol->lock);
+	if (!inode->attr.linked)
+		path = icm_inode_path(inode);
+	pthread_mutex_unlock(&vol->lock);
+	if (!path)
+		return 0;
+	key = icm_key_tree(path);
+	r = icm_backend_get(vol->be, &ctx, key, &e);
+	*ret_foreign = r == -ENOENT || (r == 0 && e.modify_index > attr_index);
+	return r == -ENOENT ? 0 : r;
+}
+
+static void note_compared(struct icm_volume *vol, struct icm_inode *inode, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (inode->compared < index)
+		inode->compared = index;
+}
+
+/* Close-to-open: what another mount closed before is seen here; where no watch
+ * tells of other programs' changes, those as well. */
 int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
-	uint64_t known = 0;
+	uint64_t known = 0, index = 0;
 	ICM_AUTOFREE char *key = vol->cached ? NULL : validation_key(vol, f, &known);
+	bool foreign = false;
 	int r;
 
 	if (!key)
 		return 0;
 	if (call->nowait && !vol->be->facts.local)
 		return ICM_WOULD_WAIT;
-	if (vol->be->facts.local && is_current(vol, &ctx))
+	if (vol->be->facts.local && is_current(vol, &ctx, f->inode, &index))
 		return 0;
 	r = icm_backend_get(vol->be, &ctx, key, &e);
-	if (r == 0 && e.modify_index <= known)
-		return 0;
 	if (r < 0 && r != -ENOENT)
 		return r == -EHOSTUNREACH ? -EIO : r;
+	if (r == 0 && e.modify_index <= known) {
+		r = vol->be->facts.foreign_writers ? 0
+						   : check_contents(vol, f->inode, known, &foreign);
+		if (r < 0)
+			return r == -EHOSTUNREACH ? -EIO : r;
+		if (!foreign) {
+			note_compared(vol, f->inode, index);
+			return 0;
+		}
+	}
 	r = refresh_first_name(vol, f->inode);
 	if (r == 0 && !has_name(vol, f->inode))
 		r = -ENOENT; /* the name is another file's now */

@@ -198,7 +198,7 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 		plain = icm_content_ref(f->base);
 	pthread_mutex_unlock(&f->io);
 	if (plain && !linked && !t->tree_index) {
-		r = icm_tree_key_index(vol, t->path, &t->tree_index);
+		r = icm_tree_key_index(vol, t->path, t->attr_index, &t->tree_index);
 		if (r < 0) {
 			icm_content_unref(plain);
 			return r;
@@ -229,13 +229,16 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 	return 0;
 }
 
-int icm_tree_key_index(struct icm_volume *vol, const char *path, uint64_t *ret_index)
+int icm_tree_key_index(struct icm_volume *vol, const char *path, uint64_t attr_index,
+		       uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *key = icm_key_tree(path);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	int r = icm_backend_get(vol->be, &ctx, key, &e);
 
+	if (r == 0 && e.modify_index > attr_index)
+		return -ESTALE; /* another program's */
 	if (r == 0)
 		*ret_index = e.modify_index;
 	return r == -ENOENT ? -ESTALE : r;
@@ -286,7 +289,7 @@ static int build(struct icm_volume *vol, struct icm_file *f, struct target *t,
 	} else if (!p->same) {
 		r = add_old_version(vol, f, t, part);
 		if (r == 0 && !t->tree_index && !attr->linked)
-			r = icm_tree_key_index(vol, t->path, &t->tree_index);
+			r = icm_tree_key_index(vol, t->path, t->attr_index, &t->tree_index);
 	}
 	if (r < 0)
 		return r;

@@ -178,7 +178,11 @@ struct icm_volume {
 	size_t next_grave;
 	struct icm_known_txn known[ICM_KNOWN_TXNS]; /* ring */
 	size_t next_known;
-	uint64_t position;   /* everything in the feed up to here is in the tree */
+	uint64_t position; /* everything in the feed up to here is in the tree */
+	uint64_t
+		unexplained; /* last index at which a transaction was seen that nobody here knows */
+	bool compare_wanted; /* a listing has overwritten what this mount can only derive */
+	uint64_t compared;   /* index of tree/ up to which it was compared as a whole */
 	uint64_t lock_epoch; /* counts leases whose locks were lost; from 1 */
 	uint64_t ignore_gen; /* version of .icmfsignore that counts */
 	uint64_t meta_index;
@@ -202,6 +206,8 @@ struct icm_volume {
 	struct icm_lease_keeper *lease;		      /* owned */
 	struct icm_upkeep *upkeep;		      /* owned; NULL read-only and before start */
 	pthread_t watcher;
+	pthread_t foreign_watcher;
+	bool watches_foreign;
 	bool started;
 	atomic_bool stopping;
 };
