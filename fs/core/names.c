@@ -171,12 +171,13 @@ struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir
 	if (!there->path || (!name && icm_grave_has(vol, there->path, there->attr_index)))
 		return NULL;
 	if (name && icm_name_is_told(name, there->attr_index, there->attr.ino) &&
-	    (!there->attr.linked || name->inode->index >= there->inode_index))
+	    (!there->attr.linked || name->inode->attr.ino != there->attr.ino ||
+	     name->inode->index >= there->inode_index))
 		return name;
 	name = icm_apply_upsert(vol, dir, text, &there->attr, there->attr_index, news);
 	if (!name)
 		return NULL;
-	if (name->attr_index != there->attr_index) {
+	if (name->attr_index < there->attr_index) {
 		name->attr_index = there->attr_index;
 		name->tree_index = 0;
 	}
