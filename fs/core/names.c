@@ -8,6 +8,7 @@
 #include "core/feed.h"
 #include "core/foreign.h"
 #include "core/key.h"
+#include "core/publish.h"
 #include "util/log.h"
 
 /* ---- asking the store ---- */
@@ -342,8 +343,15 @@ void icm_moved_clear(struct icm_moved *m)
 }
 
 /* What the history is to keep; damaged contents are not kept. */
-static void note_contents(const struct icm_place *p, const struct icm_entry *e, struct icm_moved *m)
+static int note_contents(struct icm_volume *vol, const struct icm_place *p,
+			 const struct icm_entry *e, struct icm_moved *m)
 {
+	if (e->flags == ICM_FLAGS_PLAIN && e->len > ICM_PLAIN_MAX) {
+		int r = icm_record_of_bytes(vol, e->value, e->len, &m->record);
+
+		m->has_record = r == 0;
+		return r;
+	}
 	if (e->flags == ICM_FLAGS_PLAIN) {
 		m->plain = icm_content_new(e->value, e->len);
 	} else if (icm_record_decode(e->value, e->len, &m->record) == 0) {
@@ -351,6 +359,7 @@ static void note_contents(const struct icm_place *p, const struct icm_entry *e, 
 	} else {
 		icm_log_err("'%s' has a damaged record", p->path);
 	}
+	return 0;
 }
 
 int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm_moved *m)
@@ -377,9 +386,9 @@ int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm
 	sum = icm_sha256(e.value, e.len);
 	if (S_ISREG(p->attr.mode) && !p->attr.linked && p->attr.has_hash &&
 	    memcmp(&sum, &p->attr.hash, sizeof(sum)) == 0)
-		note_contents(p, &e, m);
+		r = note_contents(vol, p, &e, m);
 	m->value = ICM_STEAL(&e.value);
-	return 0;
+	return r;
 }
 
 /* A change of a linked file's attributes: `links` more or less, a new ctime. Its

@@ -310,10 +310,11 @@ int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sh
 		   size_t size, struct icm_content **ret, uint64_t *ret_index) ICM_MUST_CHECK;
 /* The record of a large file in this version, with its chunks: from tree/<path>
  * (whose index is returned) or, if linked_ino, from inode/<ino>. -ESTALE: there
- * is another version by now. */
+ * is another version by now. Of a large file that another program has stored as its
+ * bytes there is no record, and *ret_plain is that key. */
 int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_ino,
 		    const struct icm_version *v, struct icm_record *ret,
-		    uint64_t *ret_index) ICM_MUST_CHECK;
+		    struct icm_entry *ret_plain, uint64_t *ret_index) ICM_MUST_CHECK;
 /* A blob, verified; at most `max` bytes. */
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
 		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;

@@ -3,17 +3,11 @@
  * Each test on a store that tells of such changes (the memory store with Consul's
  * limits) and on two that don't, where they are found at the mount, by look-ups
  * and by opens. */
-#include <sys/stat.h>
-
-#include "backends/memory/memory.h"
-#include "core/check.h"
-#include "core/record.h"
-#include "tests/unit/core-mount.h"
+#include "tests/unit/raw-store.h"
 
 enum kind { WATCHED, LOCAL, SQLITE };
 #define KINDS 3
 
-static struct icm_backend *raw; /* the other program */
 static char *url;
 static char dir[64];
 
@@ -41,61 +35,6 @@ static void close_store(void)
 	cr_assert_eq(system(remove), 0);
 }
 
-static void put_flags(const char *key, const char *value, uint64_t flags)
-{
-	ICM_AUTORESULT struct icm_txn_result res = { 0 };
-	struct icm_op op = { ICM_OP_SET, key, value, strlen(value), flags, 0 };
-
-	cr_assert_eq(icm_backend_txn(raw, NULL, &op, 1, &res), 0);
-}
-
-static void put(const char *key, const char *value)
-{
-	put_flags(key, value, ICM_FLAGS_PLAIN);
-}
-
-static void drop(const char *key)
-{
-	ICM_AUTORESULT struct icm_txn_result res = { 0 };
-	struct icm_op op = { .type = ICM_OP_DELETE, .key = key };
-
-	cr_assert_eq(icm_backend_txn(raw, NULL, &op, 1, &res), 0);
-}
-
-static bool has_key(const char *key)
-{
-	ICM_AUTOENTRY struct icm_entry e = { 0 };
-
-	return icm_backend_get(raw, NULL, key, &e) == 0;
-}
-
-static bool is_there(struct icm_volume *vol, const char *path)
-{
-	struct stat st;
-
-	return stat_path(vol, path, &st) == 0;
-}
-
-/* Problems that check reports at a key, and (key NULL) all but notes. */
-static size_t problems(const char *key)
-{
-	struct icm_check_report report;
-	char *error = NULL;
-	size_t n = 0;
-
-	cr_assert_eq(icm_check_store(raw, &report, &error), 0, "%s", error ? error : "");
-	for (size_t i = 0; i < report.n_problems; i++) {
-		if (!key && report.problems[i].severity != ICM_SEVERITY_NOTE)
-			fprintf(stderr, "%s: %s\n", report.problems[i].key,
-				report.problems[i].what);
-		n += key && strcmp(report.problems[i].key, key) == 0;
-	}
-	if (!key)
-		n = report.n_bad;
-	icm_check_report_clear(&report);
-	return n;
-}
-
 TestSuite(foreign, .timeout = 120);
 
 /* A test of its own for each kind of store, in one function. */
@@ -110,23 +49,6 @@ TestSuite(foreign, .timeout = 120);
 		}                                                                                  \
 	}                                                                                          \
 	static void name(enum kind kind)
-
-static int count_entry(void *userdata, const struct icm_dirent *e)
-{
-	++*(size_t *)userdata;
-	return 0;
-}
-
-static size_t count_entries(struct icm_volume *vol)
-{
-	struct icm_handle *h;
-	size_t n = 0;
-
-	cr_assert_eq(icm_fs_opendir(icm_fs_root(vol), &no_call, &h), 0);
-	cr_assert_eq(icm_fs_readdir(h, &no_call, 0, count_entry, &n), 0);
-	icm_fs_releasedir(h);
-	return n - 2;
-}
 
 TEST_KINDS(a_foreign_tree_mounts)
 {
@@ -318,6 +240,50 @@ TEST_KINDS(a_read_only_mount_derives_the_same)
 		 there.st_mtim.tv_nsec == st.st_mtim.tv_nsec);
 	unmount(vol);
 	unmount(reader);
+	cr_assert_eq(problems(NULL), 0);
+}
+
+/* More bytes than icmfs itself would store as a value. */
+TEST_KINDS(large_values_are_files)
+{
+	ICM_AUTOFREE char *big = icm_xcalloc(1, 380001);
+	struct icm_volume *vol = mount_store(url);
+	struct icm_view *root = icm_fs_root(vol), *view, *again;
+	struct stat st;
+	int r;
+
+	memset(big, 'x', 380000);
+	cr_assert_eq(save(vol, "old", O_TRUNC, "small"), 0);
+	put("tree/old", big);
+	put("tree/new", big);
+	put("tree/linked", big);
+	put("tree/moved", big);
+	put("tree/grown", big);
+	WAIT_FOR(has_contents(vol, "old", big));
+	WAIT_FOR(has_contents(vol, "new", big));
+	cr_assert_eq(stat_path(vol, "new", &st), 0);
+	cr_assert_eq(st.st_size, 380000);
+	cr_assert_eq(save(vol, "old", O_TRUNC, "small again"), 0);
+	cr_assert(has_contents(vol, "old", "small again"));
+	cr_assert_eq(walk(vol, "linked", &view, &st), 0);
+	cr_assert_eq(icm_fs_link(view, &no_call, root, "link", &again, &st), 0);
+	icm_fs_forget(again, 1);
+	icm_fs_forget(view, 1);
+	cr_assert(has_contents(vol, "link", big));
+	WAIT_FOR(has_contents(vol, "grown", big));
+	cr_assert_eq(save(vol, "grown", O_APPEND, "y"), 0);
+	cr_assert_eq(stat_path(vol, "grown", &st), 0);
+	cr_assert_eq(st.st_size, 380001);
+	cr_assert_eq(icm_fs_unlink(root, &no_call, "new"), 0);
+	WAIT_FOR(is_there(vol, "moved"));
+	r = icm_fs_rename(root, &no_call, "moved", root, "to", 0);
+	cr_assert(r == 0 || r == -EXDEV, "%d", r); /* mv copies then */
+	cr_assert(has_contents(vol, r == 0 ? "to" : "moved", big));
+	unmount(vol);
+	vol = mount_store(url);
+	cr_assert(has_contents(vol, "linked", big));
+	cr_assert(has_contents(vol, "old", "small again"));
+	unmount(vol);
 	cr_assert_eq(problems(NULL), 0);
 }
 
