@@ -415,6 +415,29 @@ int icm_memory_expire_lease(struct icm_backend *be, const char *key)
 	return r;
 }
 
+static void replace(struct store *to, struct store *by)
+{
+	store_deinit(to);
+	store_copy(to, by);
+}
+
+void icm_memory_save(struct icm_backend *be)
+{
+	struct shared *s = memory_of(be)->shared;
+
+	ICM_LOCK_SCOPE(&s->lock);
+	replace(&s->saved, &s->data);
+}
+
+void icm_memory_restore(struct icm_backend *be)
+{
+	struct shared *s = memory_of(be)->shared;
+
+	ICM_LOCK_SCOPE(&s->lock);
+	replace(&s->data, &s->saved);
+	pthread_cond_broadcast(&s->changed);
+}
+
 uint64_t icm_memory_calls(struct icm_backend *be, unsigned kinds)
 {
 	struct shared *s = memory_of(be)->shared;

@@ -153,6 +153,37 @@ uint64_t store_prefix_index(const struct store *s, const char *prefix)
 	return subject ? subject->index : 1; /* as in an empty store */
 }
 
+/* ---- copies ---- */
+
+static void copy_node(struct store *to, const struct store_node *from)
+{
+	struct store_node *n = node_new(to, from->key);
+
+	n->value = icm_xmemdup(from->value, from->len);
+	n->len = from->len;
+	n->flags = from->flags;
+	n->create_index = from->create_index;
+	n->modify_index = from->modify_index;
+	link_node(to, n);
+}
+
+void store_copy(struct store *ret, struct store *from)
+{
+	store_init(ret);
+	for (const struct store_node *n = from->head[0]; n; n = n->next[0])
+		copy_node(ret, n);
+	for (size_t i = 0; i < from->n_subjects; i++)
+		touch_subject(ret, from->subjects[i].name, from->subjects[i].index);
+	for (const struct store_lease *l = from->leases; l; l = l->next) {
+		struct store_lease *copy = icm_xmemdup(l, sizeof(*l));
+
+		copy->key = icm_xstrdup(l->key);
+		copy->next = ret->leases;
+		ret->leases = copy;
+	}
+	ret->index = from->index;
+}
+
 /* ---- reading ---- */
 
 void store_entry(const struct store_node *n, bool keys_only, size_t op, struct icm_entry *ret)

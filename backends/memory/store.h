@@ -46,6 +46,8 @@ struct store {
 
 void store_init(struct store *s);
 void store_deinit(struct store *s);
+/* A store of its own with the same keys, indexes and leases. */
+void store_copy(struct store *ret, struct store *from);
 
 /* The key's node or NULL. */
 struct store_node *store_find(struct store *s, const char *key);

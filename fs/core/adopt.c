@@ -18,8 +18,11 @@ struct adoption {
 	struct icm_volume *vol;
 	const char *path;
 	struct icm_fetched *there;
-	struct icm_entry value; /* tree/<path>; without a key: absent */
-	bool below;		/* there are keys below tree/<path>/, or that key itself */
+	struct icm_entry value; /* tree/<path>; without a key: absent, or: */
+	bool known;		/* it is the one that belongs to attr/<path> */
+	bool below;		/* there are keys below tree/<path>/, or that key itself: */
+	struct icm_entry first; /* one of them, without its value */
+	bool invalid;		/* the value is no file's */
 	struct icm_inode *dir;	/* referenced; the directory it is in */
 	char *dir_path;		/* owned */
 	uint64_t dir_attr_index;
@@ -30,6 +33,7 @@ struct adoption {
 static void adoption_clear(struct adoption *a)
 {
 	icm_entry_clear(&a->value);
+	icm_entry_clear(&a->first);
 	icm_attr_clear(&a->attr);
 	free(a->dir_path);
 	if (!a->dir)
@@ -61,35 +65,86 @@ static int read_key(struct icm_volume *vol, const char *key, struct icm_entry *r
 	return r == -ENOENT ? 0 : r;
 }
 
-static int read_there(struct adoption *a)
+/* One of the keys below tree/<path>/; a listing of keys tells no indexes. */
+static int read_below(struct adoption *a, const char *prefix)
 {
-	ICM_AUTOFREE char *key = icm_key_tree(a->path);
-	ICM_AUTOFREE char *below = icm_key_tree_dir(a->path);
-	ICM_AUTOENTRY struct icm_entry times = { 0 };
-	int r = 0;
+	struct icm_ctx ctx = icm_volume_ctx(a->vol);
+	ICM_AUTOENTRIES struct icm_entries list = { 0 };
+	uint64_t index;
+	int r = icm_backend_list(a->vol->be, &ctx, prefix, true, &list, &index);
 
-	if (!a->there->absent && S_ISDIR(a->there->attr.mode))
-		r = read_key(a->vol, below, &times);
-	else
-		r = read_key(a->vol, key, &a->value);
-	a->below = times.key != NULL;
-	return r < 0 || a->below ? r : has_keys(a->vol, below, &a->below);
+	a->below = r == 0 && list.n > 0;
+	if (!a->below)
+		return r;
+	r = read_key(a->vol, list.v[0].key, &a->first);
+	return r == 0 && !a->first.key ? -EAGAIN : r;
 }
 
-static int find_dir(struct adoption *a)
+/* Index that tree/<path> has if nobody but icmfs has written it, as far as is known. */
+static uint64_t expected_index(struct adoption *a)
+{
+	struct icm_name *name;
+	ICM_LOCK_SCOPE(&a->vol->lock);
+
+	name = icm_tree_walk(&a->vol->tree, a->path);
+	return name && name->tree_index && name->attr_index == a->there->attr_index
+		       ? name->tree_index
+		       : a->there->attr_index;
+}
+
+/* Contents are read over a network only if they may be foreign. */
+static int read_value(struct adoption *a)
+{
+	struct icm_ctx ctx = icm_volume_ctx(a->vol);
+	ICM_AUTORESULT struct icm_txn_result res = { 0 };
+	ICM_AUTOFREE char *key = icm_key_tree(a->path);
+	struct icm_op op = { ICM_OP_CHECK_INDEX, .key = key };
+	int r = -ESTALE;
+
+	if (!a->there->absent && !a->vol->be->facts.local) {
+		op.index = expected_index(a);
+		r = icm_backend_txn(a->vol->be, &ctx, &op, 1, &res);
+		a->known = r == 0;
+	}
+	return r == -ESTALE ? read_key(a->vol, key, &a->value) : r;
+}
+
+static int read_there(struct adoption *a)
+{
+	ICM_AUTOFREE char *below = icm_key_tree_dir(a->path);
+	bool is_dir = !a->there->absent && S_ISDIR(a->there->attr.mode);
+	int r = is_dir ? read_key(a->vol, below, &a->first) : read_value(a);
+
+	a->below = a->first.key != NULL;
+	return r < 0 || a->below ? r : read_below(a, below);
+}
+
+/* Two reads are no view: a commit of icmfs may have come between them. It would
+ * have written attr/<path> as well. */
+static int confirm(struct adoption *a)
+{
+	ICM_AUTOFREE char *key = icm_key_attr(a->path);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	uint64_t index = a->there->absent ? 0 : a->there->attr_index;
+	int r = read_key(a->vol, key, &e);
+
+	return r < 0 || e.modify_index == index ? r : -EAGAIN;
+}
+
+static bool find_dir(struct adoption *a)
 {
 	const char *base;
 	ICM_LOCK_SCOPE(&a->vol->lock);
 
 	a->dir = icm_tree_parent(&a->vol->tree, a->path, &base);
 	if (!a->dir)
-		return -EAGAIN;
+		return false;
 	icm_inode_ref(a->dir);
 	a->dir_path = icm_inode_path(a->dir);
 	if (!a->dir_path)
-		return -EAGAIN;
+		return false;
 	a->dir_attr_index = a->dir->names->attr_index;
-	return 0;
+	return true;
 }
 
 /* ---- its attributes ---- */
@@ -132,7 +187,7 @@ static void describe_contents(struct adoption *a, struct icm_attr *attr)
 	    rec.form == ICM_RECORD_CHUNKS)
 		attr->size = rec.size;
 	else
-		icm_log_err("'%s' was written by another program, and is no valid file", a->path);
+		a->invalid = true;
 }
 
 static bool is_symlink(const struct icm_entry *e, uint64_t *ret_size)
@@ -179,6 +234,23 @@ static void describe(struct adoption *a)
 
 /* ---- the transaction ---- */
 
+/* What proves that there is a directory is checked: one that icmfs has removed
+ * meanwhile isn't made again. */
+static void write_dir(struct adoption *a, struct icm_part *part)
+{
+	struct icm_dir_times times = { .mtime = a->now, .ctime = a->now };
+	ICM_AUTOFREE char *key = icm_key_tree_dir(a->path);
+	bool has_times = strcmp(a->first.key, key) == 0;
+	size_t len;
+	char *json;
+
+	icm_random_id(times.id);
+	json = icm_dir_times_encode(&times, &len);
+	if (!has_times)
+		icm_part_check_index(part, icm_xstrdup(a->first.key), a->first.modify_index);
+	icm_part_cas(part, ICM_STEAL(&key), has_times ? a->first.modify_index : 0, json, len, 0);
+}
+
 /* One name less of a linked file; the names that it has left. */
 static uint32_t leave_links(struct adoption *a, struct icm_part *part)
 {
@@ -203,19 +275,15 @@ static void build_write(struct adoption *a, struct icm_part *part)
 {
 	bool same = is_same_file(a);
 	uint64_t attr_index = a->there->absent ? 0 : a->there->attr_index;
-	struct icm_dir_times times = { .mtime = a->now, .ctime = a->now };
 	size_t len;
 	char *json;
 
 	if (!same)
 		icm_part_names_change(part, a->dir_path, a->dir_attr_index, a->now);
-	if (a->below) {
-		icm_random_id(times.id);
-		json = icm_dir_times_encode(&times, &len);
-		icm_part_set(part, icm_key_tree_dir(a->path), json, len, 0);
-	} else {
+	if (a->below)
+		write_dir(a, part);
+	else
 		icm_part_check_index(part, icm_key_tree(a->path), a->value.modify_index);
-	}
 	json = icm_attr_encode(&a->attr, &len);
 	icm_part_cas(part, icm_key_attr(a->path), attr_index, json, len, 0);
 	if (!same && !a->there->absent)
@@ -279,6 +347,8 @@ static int adopt_write(struct adoption *a)
 	r = commit(a, &part, a->below ? 1 : a->value.modify_index);
 	if (r < 0)
 		return r;
+	if (a->invalid)
+		icm_log_err("'%s' was written by another program, and is no valid file", a->path);
 	icm_attr_clear(&a->there->attr);
 	a->there->attr = a->attr;
 	a->attr = (struct icm_attr){ 0 };
@@ -330,6 +400,8 @@ static bool is_foreign(const struct adoption *a)
 		return a->value.key || a->below;
 	if (S_ISDIR(there->attr.mode))
 		return !a->below;
+	if (a->known)
+		return a->below;
 	return a->below || !a->value.key || a->value.modify_index > there->attr_index;
 }
 
@@ -347,9 +419,11 @@ int icm_adopt(struct icm_volume *vol, const char *path, struct icm_fetched *ther
 	r = read_there(&a);
 	if (r < 0 || !is_foreign(&a))
 		return r;
-	r = find_dir(&a);
+	r = confirm(&a);
 	if (r < 0)
 		return r;
+	if (!find_dir(&a))
+		return 0; /* moved or gone: so is what was asked for */
 	if (a.value.key || a.below)
 		return adopt_write(&a);
 	r = is_empty(&a, &empty);

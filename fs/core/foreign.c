@@ -215,6 +215,14 @@ static int visit_path(struct icm_volume *vol, char *path)
 	return r == -ENOENT || r == -EBUSY ? 0 : r; /* it changes just now: seen next time */
 }
 
+/* The root's key is the first below tree/; only `meta` may come before. */
+static bool has_root(const struct icm_entries *keys)
+{
+	size_t at = keys->n && strcmp(keys->v[0].key, ICM_KEY_META) == 0;
+
+	return at < keys->n && strcmp(keys->v[at].key, "tree/") == 0;
+}
+
 int icm_foreign_compare(struct icm_volume *vol, bool at_mount)
 {
 	ICM_AUTOENTRIES struct icm_entries keys = { 0 };
@@ -224,7 +232,7 @@ int icm_foreign_compare(struct icm_volume *vol, bool at_mount)
 
 	if (r < 0)
 		return r;
-	if (!keys.n || strcmp(keys.v[keys.v[0].key[0] == 'm'].key, "tree/") != 0) {
+	if (!has_root(&keys)) {
 		icm_log_warning(
 			"the store lists nothing below tree/: nothing is taken for deleted");
 		return 0;
@@ -318,9 +326,9 @@ static void *watch_thread(void *arg)
 		if (atomic_load(&vol->stopping))
 			break;
 		if (r == -ETIMEDOUT && due) {
-			due = 0;
 			last = icm_now_ns();
 			r = icm_foreign_compare(vol, false);
+			due = r < 0 ? last + LOOK_AFTER_NS : 0;
 		} else if (r == 0) {
 			r = follow(vol, since, index, &due, &last);
 		}
