@@ -132,6 +132,12 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 	inode = icm_tree_inode(&vol->tree, attr->ino);
 	if (inode && inode->names && !attr->linked && inode->names->attr_index > index)
 		return NULL; /* told by a look-up, before the feed */
+	if (inode && inode->names && !attr->linked && !inode->published) {
+		/* Ours, just being published; another mount has renamed it already, and
+		 * its old name has yet to learn that it is in the store. */
+		icm_volume_want_resync(vol);
+		return NULL;
+	}
 	if (name)
 		icm_apply_remove(vol, name, news);
 	inode = icm_tree_inode(&vol->tree, attr->ino);
@@ -147,7 +153,7 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 			icm_news_name(news, dir, text);
 			return name;
 		}
-		if (icm_inode_is_dir(inode) || !inode->published ||
+		if (icm_inode_is_dir(inode) ||
 		    (inode->attr.mode & S_IFMT) != (attr->mode & S_IFMT)) {
 			ICM_AUTOFREE char *path = icm_inode_path(inode);
 
