@@ -76,7 +76,7 @@ static inline int count_entry(void *userdata, const struct icm_dirent *e)
 
 static inline size_t count_entries(struct icm_volume *vol)
 {
-	struct icm_handle *h;
+	struct icm_handle *h = NULL;
 	size_t n = 0;
 
 	cr_assert_eq(icm_fs_opendir(icm_fs_root(vol), &no_call, &h), 0);

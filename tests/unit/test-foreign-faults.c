@@ -152,7 +152,7 @@ Test(foreign_faults, a_comparison_that_failed_is_repeated)
 
 static bool knows(struct icm_volume *vol, const char *name)
 {
-	struct icm_view *view;
+	struct icm_view *view = NULL;
 	struct stat st;
 
 	if (icm_fs_lookup_cached(icm_fs_root(vol), name, &view, &st) != 0)
@@ -238,8 +238,8 @@ Test(foreign_faults, an_open_version_that_was_overwritten_is_gone)
 {
 	struct faults faults = { 0 };
 	struct icm_volume *vol = mount_store(STORE);
-	struct icm_view *view;
-	struct icm_handle *h;
+	struct icm_view *view = NULL;
+	struct icm_handle *h = NULL;
 	char buf[32];
 	ssize_t n;
 
@@ -260,8 +260,8 @@ Test(foreign_faults, an_open_version_that_was_overwritten_is_gone)
 Test(foreign_faults, an_open_file_keeps_what_it_reads)
 {
 	struct icm_volume *vol = mount_store(STORE);
-	struct icm_view *view;
-	struct icm_handle *h;
+	struct icm_view *view = NULL;
+	struct icm_handle *h = NULL;
 	char buf[32] = "";
 
 	cr_assert_eq(save(vol, "f", O_TRUNC, "ours"), 0);
@@ -308,7 +308,7 @@ Test(foreign_faults, an_open_of_a_known_file_is_one_request)
 {
 	struct icm_volume *vol = mount_store(STORE);
 	struct icm_open_result res;
-	struct icm_view *view;
+	struct icm_view *view = NULL;
 	struct stat st;
 	uint64_t txns, gets;
 
@@ -366,7 +366,7 @@ Test(foreign_faults, check_calls_no_foreign_key_damage)
 	ICM_AUTOFREE char *big = icm_xcalloc(1, 600001);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	ICM_AUTORESULT struct icm_txn_result res = { 0 };
-	struct icm_view *view, *again;
+	struct icm_view *view = NULL, *again = NULL;
 	struct stat st;
 	struct icm_op copy;
 

@@ -186,7 +186,7 @@ TEST_KINDS(plain_bytes_replace_records)
 {
 	struct icm_volume *vol = mount_store(url);
 	ICM_AUTOFREE char *big = icm_xcalloc(1, 600001);
-	struct icm_view *view, *again;
+	struct icm_view *view = NULL, *again = NULL;
 	struct stat st;
 
 	memset(big, 'x', 600000);
@@ -248,7 +248,7 @@ TEST_KINDS(large_values_are_files)
 {
 	ICM_AUTOFREE char *big = icm_xcalloc(1, 380001);
 	struct icm_volume *vol = mount_store(url);
-	struct icm_view *root = icm_fs_root(vol), *view, *again;
+	struct icm_view *root = icm_fs_root(vol), *view = NULL, *again = NULL;
 	struct stat st;
 	int r;
 
@@ -296,7 +296,7 @@ static int find_copy(void *userdata, const struct icm_dirent *e)
 
 static bool has_copy(struct icm_volume *vol, const char *want)
 {
-	struct icm_handle *h;
+	struct icm_handle *h = NULL;
 	char name[256] = "";
 
 	cr_assert_eq(icm_fs_opendir(icm_fs_root(vol), &no_call, &h), 0);
@@ -310,8 +310,8 @@ TEST_KINDS(a_commit_on_the_version_before_is_a_conflict)
 {
 	for (int mounted_anew = 0; mounted_anew < 2; mounted_anew++) {
 		struct icm_volume *vol = mount_store(url);
-		struct icm_view *view;
-		struct icm_handle *h;
+		struct icm_view *view = NULL;
+		struct icm_handle *h = NULL;
 		int r;
 
 		cr_assert_eq(save(vol, "f", O_TRUNC, "base"), 0);
@@ -335,8 +335,8 @@ TEST_KINDS(a_commit_on_the_version_before_is_a_conflict)
 TEST_KINDS(other_operations_take_what_is_there)
 {
 	struct icm_volume *vol = mount_store(url);
-	struct icm_view *root = icm_fs_root(vol), *view;
-	struct icm_handle *h;
+	struct icm_view *root = icm_fs_root(vol), *view = NULL;
+	struct icm_handle *h = NULL;
 	struct stat st;
 
 	cr_assert_eq(save(vol, "log", O_APPEND, "a"), 0);
