@@ -122,7 +122,9 @@ struct icm_op_error {
 };
 
 struct icm_txn_result {
-	uint64_t index;		     /* of this transaction's writes; 0 when it wrote nothing */
+	/* Of this transaction's writes; 0 when it wrote nothing. A store that doesn't
+	 * tell gives 0 for deletions alone and for one value of its own. */
+	uint64_t index;
 	struct icm_entries entries;  /* of get and get-tree, in order of operations */
 	struct icm_op_error *errors; /* owned; when -ESTALE or -EACCES was returned */
 	size_t n_errors;
@@ -154,6 +156,7 @@ struct icm_facts {
 	bool foreign_writers; /* programs that aren't icmfs may write: watches of "tree/" tell of
 			       * it, with the index of the last change below exactly that prefix */
 	enum icm_lock_scope lock_scope;
+	const char *note; /* static; what is weaker here than usual, for the user; or NULL */
 };
 
 /* A lease: a key "lease/<id>" that vanishes when the lease ends. A name once

@@ -17,6 +17,7 @@ build  pkg-config         finds the libraries
 build  libfuse3-dev       FUSE, low-level API
 build  fuse3              fusermount3, for mounts by ordinary users
 build  libjansson-dev     JSON
+build  libcurl4-openssl-dev  HTTP and TLS to Consul
 build  libssl-dev         SHA-256 and random numbers (libcrypto)
 build  libsqlite3-dev     the embedded store
 test   libcriterion-dev   unit test framework

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # The layers: fs/util <- backends <- fs/core <- { fs, cli }. An include points
-# left only; no driver's header is included outside its folder, except
-# memory/memory.h by tests; and every header compiles alone.
+# left only; no driver's header is included outside its folder, except by tests
+# those that are made for them; every header compiles alone; and no name of ours
+# is one of a library's, which ours would replace in the whole program.
 #
 # usage: layers.sh SOURCE-DIRECTORY [BUILD-DIRECTORY]    (the latter has config.h)
 set -euo pipefail
@@ -60,6 +61,14 @@ whole_path() {
 	esac
 }
 
+# The memory driver's faults, and the readers that are fuzzed.
+for_tests() {
+	case $1 in
+	backends/memory/memory.h | backends/consul/wire.h) ;;
+	*) return 1 ;;
+	esac
+}
+
 # backends/sqlite/sqlite.h and the like.
 driver_of() {
 	case $1 in
@@ -74,7 +83,7 @@ check_include() {
 	fi
 	driver=$(driver_of "$target")
 	if [ -n "$driver" ] && [[ $from != "$driver"/* ]] &&
-		! { [[ $from == tests/* ]] && [ "$target" = backends/memory/memory.h ]; }; then
+		! { [[ $from == tests/* ]] && for_tests "$target"; }; then
 		complain "$from: includes the header of a driver, $target"
 	fi
 }
@@ -88,7 +97,7 @@ done < <(grep -rHoE --include='*.[ch]' '^[[:space:]]*#[[:space:]]*include[[:spac
 	fs backends cli tests)
 [ "$n" -gt 50 ] || complain "only $n includes were found: the check itself is broken"
 
-read -ra fuse < <(pkg-config --cflags fuse3 jansson sqlite3 libcrypto)
+read -ra fuse < <(pkg-config --cflags fuse3 jansson sqlite3 libcrypto libcurl)
 while read -r header; do
 	case $header in
 	tests/*) continue ;;
@@ -98,6 +107,25 @@ while read -r header; do
 		complain "$header: doesn't compile alone"
 	fi
 done < <(find fs backends cli -name '*.h' | sort)
+
+# Names that a library or program defines, in order.
+names() {
+	nm "$@" 2>/dev/null | awk 'NF >= 3 { sub(/@.*/, "", $3); print $3 }' | LC_ALL=C sort -u
+}
+
+# Compares the archive's names with those of each library that the program loads.
+check_names() {
+	local library clash
+	for library in $(ldd "$config/icmfs" | awk '$3 ~ /^\// { print $3 }'); do
+		case $library in
+		*asan* | *ubsan* | *tsan*) continue ;; # they replace on purpose
+		esac
+		clash=$(LC_ALL=C comm -12 <(names -g --defined-only "$config/libicmfs.a") \
+			<(names -D --defined-only "$library"))
+		[ -z "$clash" ] || complain "a name of ours is one of ${library##*/}: $clash"
+	done
+}
+[ ! -e "$config/libicmfs.a" ] || check_names
 
 [ "$failed" -eq 0 ] && echo "$n includes point the right way, every header compiles alone"
 exit "$failed"

@@ -18,15 +18,36 @@ static struct icm_inode *inode_of(struct icm_view *view)
 	return icm_file_of(view)->inode;
 }
 
-int icm_shared_getattr(struct icm_view *view, const struct icm_call *call, struct icm_handle *h,
-		       struct stat *ret_st)
+void icm_view_stat(struct icm_view *view, struct stat *ret_st)
 {
 	struct icm_volume *vol = view->vol;
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	(void)call;
-	(void)h;
 	icm_file_stat(vol, icm_file_of(view), ret_st);
+}
+
+/* What is being written here is known best here. */
+static bool is_ours(struct icm_volume *vol, const struct icm_file *f)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return f->dirty || f->n_writers || !f->inode->published || !f->inode->names;
+}
+
+/* The kernel asks seldom, and among others before it denies something: another mount
+ * may have allowed it a moment ago. */
+int icm_shared_getattr(struct icm_view *view, const struct icm_call *call, struct icm_handle *h,
+		       struct stat *ret_st)
+{
+	struct icm_volume *vol = view->vol;
+
+	(void)h;
+	if (!vol->cached && !is_ours(vol, icm_file_of(view))) {
+		if (call->nowait && !vol->be->facts.local)
+			return ICM_WOULD_WAIT;
+		icm_volume_glance(vol);
+	}
+	icm_view_stat(view, ret_st);
 	return 0;
 }
 
@@ -298,7 +319,9 @@ int icm_shared_setattr(struct icm_view *view, const struct icm_call *call, struc
 	}
 	if (r == 0 && s.set && !defer_times(vol, f, &s))
 		r = change_attr(vol, f->inode, call, apply_setting, &s);
-	return r < 0 ? r : icm_shared_getattr(view, call, h, ret_st);
+	if (r == 0)
+		icm_view_stat(view, ret_st);
+	return r;
 }
 
 /* ---- symbolic links ---- */

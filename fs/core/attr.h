@@ -30,6 +30,8 @@ bool icm_file_is_pinned(const struct icm_file *f);
 /* The view stays at its version, and new openers get another one (file-view.c);
  * volume->lock held. */
 void icm_file_freeze(struct icm_volume *vol, struct icm_file *f);
+/* Attributes as they are known. */
+void icm_view_stat(struct icm_view *view, struct stat *ret_st);
 /* Another mount took a name away from the file: its other names get another view,
  * and who opens this one is sent to look the name up again, since he may have come
  * by the old name. volume->lock held. */

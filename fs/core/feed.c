@@ -352,6 +352,37 @@ int icm_volume_catch_up(struct icm_volume *vol)
 	return index <= position ? 0 : icm_feed_catch_up(vol);
 }
 
+/* Own commits move the store's index as well, and are in the tree by themselves. */
+static bool is_known(struct icm_volume *vol, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return !icm_volume_wants_resync(vol) && index <= vol->position;
+}
+
+/* Longer than a store takes that is well. */
+#define GLANCE_NS ICM_NS_PER_S
+
+void icm_volume_glance(struct icm_volume *vol)
+{
+	struct icm_ctx ctx = { .deadline_ns = icm_now_ns() + GLANCE_NS };
+	struct timespec until = icm_wall_time();
+	uint64_t index;
+	size_t all;
+	bool known;
+
+	pthread_mutex_lock(&vol->lock);
+	known = !vol->reachable;
+	pthread_mutex_unlock(&vol->lock);
+	if (known || icm_backend_index(vol->be, &ctx, "feed/", &index) < 0 || is_known(vol, index))
+		return;
+	until.tv_sec++;
+	if (pthread_mutex_timedlock(&vol->feed_lock, &until) != 0)
+		return; /* who has it waits for the store */
+	(void)!catch_up(vol, &all);
+	pthread_mutex_unlock(&vol->feed_lock);
+}
+
 void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 {
 	/* nobody else's change can lie in between */
@@ -360,14 +391,6 @@ void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 }
 
 /* ---- the watch ---- */
-
-/* Own commits move the store's index as well, and are in the tree by themselves. */
-static bool is_known(struct icm_volume *vol, uint64_t index)
-{
-	ICM_LOCK_SCOPE(&vol->lock);
-
-	return !icm_volume_wants_resync(vol) && index <= vol->position;
-}
 
 void icm_feed_pause(void)
 {

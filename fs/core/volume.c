@@ -509,6 +509,9 @@ void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret
 	}
 }
 
+/* Where a store can't tell: programs take no free space for a full disk. */
+#define UNKNOWN_BYTES (UINT64_C(1) << 40)
+
 int icm_fs_statfs(struct icm_volume *vol, const struct icm_call *call, struct statvfs *ret)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
@@ -517,6 +520,8 @@ int icm_fs_statfs(struct icm_volume *vol, const struct icm_call *call, struct st
 	if (call->nowait && !vol->be->facts.local)
 		return ICM_WOULD_WAIT;
 	icm_backend_usage(vol->be, &ctx, &usage); /* zeroes where it can't tell */
+	if (!usage.total_bytes)
+		usage.total_bytes = usage.free_bytes = UNKNOWN_BYTES;
 	*ret = (struct statvfs){ .f_bsize = 4096, .f_frsize = 4096, .f_namemax = ICM_NAME_MAX };
 	ret->f_blocks = usage.total_bytes / 4096;
 	ret->f_bfree = ret->f_bavail = usage.free_bytes / 4096;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "store.h"
 
+#include <criterion/hooks.h>
 #include <ftw.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include "backends/memory/memory.h"
+#include "consul-server.h"
 #include "util/digest.h"
 
 struct icm_backend *be;
@@ -27,6 +29,34 @@ static const char *test_store(void)
 	return store && *store ? store : NULL;
 }
 
+/* ---- Consul: one server for all tests of a run ---- */
+
+static struct consul_server server;
+
+/* Above what the tests with many threads need, of which some run at once; a
+ * mount is far below Consul's usual 200. */
+#define SERVER_SETTINGS "\"limits\":{\"http_max_conns_per_client\":2000}"
+
+ReportHook(PRE_ALL)(struct criterion_test_set *tests)
+{
+	ICM_AUTOFREE char *program = NULL, *url = NULL;
+	const char *store = test_store();
+
+	if (!store || strcmp(store, "consul") != 0 || !(program = consul_server_program()))
+		return;
+	consul_server_start(&server, SERVER_SETTINGS, false);
+	url = icm_asprintf("consul://127.0.0.1:%u/icm", server.http);
+	/* the tests' processes inherit it */
+	setenv("ICMFS_TEST_STORE", url, 1);
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+	consul_server_stop(&server);
+}
+
+/* ---- a test's store ---- */
+
 static void make_dir(void)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -42,6 +72,8 @@ void store_setup_closed(void)
 
 	if (!store)
 		cr_skip_test("ICMFS_TEST_STORE names no store");
+	if (!strcmp(store, "consul"))
+		cr_skip_test("no Consul (scripts/consul.sh installs it)");
 	/* a child that dies must not take the test with it */
 	signal(SIGPIPE, SIG_IGN);
 	make_dir();

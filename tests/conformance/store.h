@@ -2,8 +2,9 @@
  * What the conformance tests share: a fresh store for each test, short names
  * for operations, and checks that work in threads and child processes too.
  *
- * ICMFS_TEST_STORE says which store: "memory", "sqlite" (a fresh file), or a
- * URL, under which each test uses a prefix of its own. ICMFS_TEST_LIMITS=consul
+ * ICMFS_TEST_STORE says which store: "memory", "sqlite" (a fresh file), "consul"
+ * (a server of the run's own), or a URL, under which each test uses a prefix of
+ * its own. ICMFS_TEST_LIMITS=consul
  * gives the memory store Consul's limits. */
 #ifndef ICM_TESTS_CONFORMANCE_STORE_H
 #define ICM_TESTS_CONFORMANCE_STORE_H

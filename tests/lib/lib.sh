@@ -8,8 +8,12 @@
 # Environment:
 #   ICMFS                  the binary under test
 #   ICMFS_TEST_BIN         directories (colon-separated) of the helper programs
-#   ICMFS_TEST_STORE_KIND  sqlite (default), or plain: one ordinary directory
-#                          stands for both mounts, to try the tests themselves
+#   ICMFS_TEST_STORE_KIND  sqlite (default); consul: a server of the test's own;
+#                          cluster: three servers, an agent for each mount;
+#                          or plain: one ordinary directory stands for both
+#                          mounts, to try the tests themselves
+#   ICMFS_TEST_CONSUL      the server's program (default: what scripts/consul.sh
+#                          installed, or the one in PATH)
 #   ICMFS_TEST_DIR         where private directories are made (default: TMPDIR)
 #   ICMFS_TEST_LIMIT       seconds after which hanging calls are released
 #
@@ -86,6 +90,54 @@ wait_for() {
 # ---- stores ---------------------------------------------------------------
 
 store_sqlite() { STORE=sqlite:$T/store/store.icmfs; }
+
+consul_program() {
+	local c
+	for c in "${ICMFS_TEST_CONSUL:-}" "$SRC/.deps/consul/bin/consul" "$(command -v consul || true)"; do
+		[ ! -x "$c" ] || { printf '%s\n' "$c" && return; }
+	done
+	return 1
+}
+
+consul_answers() {
+	curl -fsS --noproxy '*' -m 5 -X PUT "http://127.0.0.1:$1/v1/kv/none?cas=1" | grep -q false
+}
+
+# On ports that nobody uses: one that is taken ends it at once, and others are tried.
+consul_start() {
+	local i port pid
+	for i in 1 2 3 4 5; do
+		port=$((20000 + RANDOM % 12000))
+		cat >"$T/store/consul.json" <<-END
+			{"server": true, "bootstrap_expect": 1, "node_name": "test", "data_dir": "$T/store/data",
+			 "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn",
+			 "disable_update_check": true, "performance": {"raft_multiplier": 1},
+			 "ports": {"dns": -1, "grpc": -1, "https": -1, "serf_wan": -1, "server": $((port + 1)),
+			           "serf_lan": $((port + 2)), "http": $port}}
+		END
+		setpriv --pdeathsig KILL "$1" agent "-config-file=$T/store/consul.json" \
+			>"$T/store/consul.log" 2>&1 </dev/null &
+		pid=$!
+		disown "$pid" # or its end would be announced
+		wait_for 60 eval "consul_answers $port || ! kill -0 $pid" || break
+		if kill -0 "$pid" 2>/dev/null; then
+			echo "$pid" >>"$T/pids"
+			STORE=consul://127.0.0.1:$port/icm/test
+			return
+		fi
+	done
+	fail "Consul doesn't start: $(tail -3 "$T/store/consul.log")"
+}
+
+store_consul() {
+	local program
+	need curl setpriv
+	program=$(consul_program) || skip 'no Consul (scripts/consul.sh installs it)'
+	consul_start "$program"
+}
+
+# shellcheck source=tests/lib/cluster.sh
+. "$SRC/tests/lib/cluster.sh"
 
 store_plain() { STORE=$T/store/tree; }
 
@@ -173,7 +225,7 @@ kill_mount() {
 two_mounts() {
 	init_store
 	mount_at "$A" "${MOUNT_OPTS:-}"
-	mount_at "$B" "${MOUNT_OPTS:-}"
+	STORE=${STORE_B:-$STORE} mount_at "$B" "${MOUNT_OPTS:-}"
 }
 
 # ---- comparing ------------------------------------------------------------

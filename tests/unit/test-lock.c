@@ -692,7 +692,11 @@ static int model_set(struct model *m, unsigned t, unsigned owner, unsigned handl
 	else if (model_reach(m, &w, true) & 1U << owner)
 		for (unsigned i = TABLES; i-- > 0;)
 			model_serve(m, i);
-	return -EINPROGRESS;
+	if (m->waits[owner].used)
+		return -EINPROGRESS;
+	/* who was let pass made room: a part of his lock is weaker now */
+	m->granted[owner] = 0;
+	return 0;
 }
 
 static void model_release(struct model *m, unsigned t, unsigned handle)
