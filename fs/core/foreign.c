@@ -285,16 +285,29 @@ static int64_t look_later(int64_t due, int64_t last)
 	return last && last + LOOK_EACH_NS > soon ? last + LOOK_EACH_NS : soon;
 }
 
+/* An index that goes back may be that of a server which is behind the others. */
+static int has_gone_back(struct icm_volume *vol, uint64_t since, bool *ret)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	uint64_t index = since;
+	int r;
+
+	ctx.consistent = true;
+	r = icm_backend_index(vol->be, &ctx, "tree/", &index);
+	*ret = r == 0 && index < since;
+	return r;
+}
+
 /* After a wake-up at `index`: 0 when it has been dealt with. */
 static int follow(struct icm_volume *vol, uint64_t since, uint64_t index, int64_t *due,
 		  int64_t *last)
 {
-	bool known = false;
-	int r = 0;
+	bool known = false, back = false;
+	int r = index < since ? has_gone_back(vol, since, &back) : 0;
 
-	if (index < since)
+	if (r == 0 && back)
 		icm_feed_restart(vol);
-	else
+	else if (r == 0)
 		r = find_out(vol, index, &known);
 	if (r < 0)
 		return r;
