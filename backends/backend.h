@@ -153,6 +153,8 @@ struct icm_facts {
 	bool lease_renewal; /* false: a lease lasts as long as its process */
 	bool local;	    /* calls last as long as local disk I/O and never wait for a host */
 	bool read_only;
+	bool foreign_writers; /* programs that aren't icmfs may write: watches of "tree/" tell of
+			       * it, with the index of the last change below exactly that prefix */
 	enum icm_lock_scope lock_scope;
 	const char *note; /* static; what is weaker here than usual, for the user; or NULL */
 };

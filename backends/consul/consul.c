@@ -260,6 +260,7 @@ static int open_store(const struct icm_url *url, const struct icm_open_options *
 		.lease_ttl_min_ms = 10 * 1000,
 		.lease_ttl_max_ms = 86400 * 1000,
 		.lease_renewal = true,
+		.foreign_writers = true,
 		.lock_scope = ICM_LOCK_CLUSTER,
 		.read_only = options->read_only,
 	};

@@ -46,6 +46,7 @@ static void facts_consul(struct icm_facts *f)
 		.lease_ttl_min_ms = 10 * 1000,
 		.lease_ttl_max_ms = 86400 * 1000,
 		.lease_renewal = true,
+		.foreign_writers = true,
 		.lock_scope = ICM_LOCK_CLUSTER,
 	};
 }
@@ -215,6 +216,14 @@ static int memory_list(struct icm_backend *be, const struct icm_ctx *ctx, const 
 	return 0;
 }
 
+/* As Consul: by what was changed below a prefix; else one index for all. */
+static uint64_t index_of_locked(struct memory *m, const char *prefix)
+{
+	const struct store *data = &m->shared->data;
+
+	return m->be.facts.foreign_writers ? store_prefix_index(data, prefix) : data->index;
+}
+
 static int memory_index(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix,
 			uint64_t *ret_index)
 {
@@ -224,7 +233,7 @@ static int memory_index(struct icm_backend *be, const struct icm_ctx *ctx, const
 	ICM_LOCK_SCOPE(&m->shared->lock);
 	r = enter_read_locked(m, ctx, ICM_CALL_INDEX);
 	if (!r)
-		*ret_index = m->shared->data.index;
+		*ret_index = index_of_locked(m, prefix);
 	return r;
 }
 
@@ -266,13 +275,13 @@ static int memory_watch(struct icm_backend *be, const struct icm_ctx *ctx, const
 			return -ECANCELED;
 		if (store_lease_expire(&s->data))
 			pthread_cond_broadcast(&s->changed);
-		if (s->data.index != since)
+		if (index_of_locked(m, prefix) != since)
 			break;
 		if (ctx->deadline_ns && icm_now_ns() >= ctx->deadline_ns)
 			return -ETIMEDOUT;
 		shared_wait_locked(s, watch_until(&s->data, ctx));
 	}
-	*ret_index = s->data.index;
+	*ret_index = index_of_locked(m, prefix);
 	return 0;
 }
 
@@ -404,6 +413,29 @@ int icm_memory_expire_lease(struct icm_backend *be, const char *key)
 	if (!r)
 		pthread_cond_broadcast(&s->changed);
 	return r;
+}
+
+static void replace(struct store *to, struct store *by)
+{
+	store_deinit(to);
+	store_copy(to, by);
+}
+
+void icm_memory_save(struct icm_backend *be)
+{
+	struct shared *s = memory_of(be)->shared;
+
+	ICM_LOCK_SCOPE(&s->lock);
+	replace(&s->saved, &s->data);
+}
+
+void icm_memory_restore(struct icm_backend *be)
+{
+	struct shared *s = memory_of(be)->shared;
+
+	ICM_LOCK_SCOPE(&s->lock);
+	replace(&s->data, &s->saved);
+	pthread_cond_broadcast(&s->changed);
 }
 
 uint64_t icm_memory_calls(struct icm_backend *be, unsigned kinds)

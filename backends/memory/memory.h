@@ -48,6 +48,10 @@ void icm_memory_set_instance_fault(struct icm_backend *be, icm_memory_fault_fn f
 void icm_memory_set_consul_limits(struct icm_backend *be);
 /* Ends a lease from outside, as a time-out would: its key vanishes. -ENOENT. */
 int icm_memory_expire_lease(struct icm_backend *be, const char *key);
+/* Makes a backup of the store, and (later) a store of the backup: keys and indexes
+ * are as they were. Without a backup: an empty store. */
+void icm_memory_save(struct icm_backend *be);
+void icm_memory_restore(struct icm_backend *be);
 /* Calls so far, by kind (a mask); for tests that count round trips. */
 uint64_t icm_memory_calls(struct icm_backend *be, unsigned kinds);
 /* Waits until no late application is pending. */

@@ -20,6 +20,7 @@ static struct shared *shared_new(const char *name)
 	pthread_cond_init(&s->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	store_init(&s->data);
+	store_init(&s->saved);
 	return s;
 }
 
@@ -67,6 +68,7 @@ static void shared_free(struct shared *s)
 		late_free(l);
 	}
 	store_deinit(&s->data);
+	store_deinit(&s->saved);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
 	free(s->name);

@@ -36,6 +36,7 @@ struct shared {
 	pthread_mutex_t lock;	/* protects everything below */
 	pthread_cond_t changed; /* data, the late queue, wake(): CLOCK_MONOTONIC */
 	struct store data;
+	struct store saved; /* a backup, or empty */
 	bool consul_limits;
 	icm_memory_fault_fn fault;
 	void *fault_userdata;

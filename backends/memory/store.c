@@ -56,6 +56,9 @@ void store_deinit(struct store *s)
 		s->leases = l->next;
 		lease_free(l);
 	}
+	for (size_t i = 0; i < s->n_subjects; i++)
+		free(s->subjects[i].name);
+	free(s->subjects);
 }
 
 /* The first node that is not before `key`; path[i] is the link at level i that
@@ -114,6 +117,71 @@ static void unlink_node(struct store *s, struct store_node *n)
 	seek(s, n->key, path);
 	for (unsigned i = 0; i < n->height; i++)
 		*path[i] = n->next[i];
+}
+
+/* ---- indexes of subjects ---- */
+
+static struct store_subject *find_subject(const struct store *s, const char *key)
+{
+	size_t len = strcspn(key, "/");
+
+	for (size_t i = 0; i < s->n_subjects; i++)
+		if (strlen(s->subjects[i].name) == len && !strncmp(s->subjects[i].name, key, len))
+			return &s->subjects[i];
+	return NULL;
+}
+
+static void touch_subject(struct store *s, const char *key, uint64_t index)
+{
+	struct store_subject *subject = find_subject(s, key);
+
+	if (!subject) {
+		s->subjects = icm_xrealloc(s->subjects, (s->n_subjects + 1) * sizeof(*s->subjects));
+		subject = &s->subjects[s->n_subjects++];
+		subject->name = icm_xstrndup(key, strcspn(key, "/"));
+	}
+	subject->index = index;
+}
+
+uint64_t store_prefix_index(const struct store *s, const char *prefix)
+{
+	const struct store_subject *subject;
+
+	if (!strchr(prefix, '/'))
+		return s->index;
+	subject = find_subject(s, prefix);
+	return subject ? subject->index : 1; /* as in an empty store */
+}
+
+/* ---- copies ---- */
+
+static void copy_node(struct store *to, const struct store_node *from)
+{
+	struct store_node *n = node_new(to, from->key);
+
+	n->value = icm_xmemdup(from->value, from->len);
+	n->len = from->len;
+	n->flags = from->flags;
+	n->create_index = from->create_index;
+	n->modify_index = from->modify_index;
+	link_node(to, n);
+}
+
+void store_copy(struct store *ret, struct store *from)
+{
+	store_init(ret);
+	for (const struct store_node *n = from->head[0]; n; n = n->next[0])
+		copy_node(ret, n);
+	for (size_t i = 0; i < from->n_subjects; i++)
+		touch_subject(ret, from->subjects[i].name, from->subjects[i].index);
+	for (const struct store_lease *l = from->leases; l; l = l->next) {
+		struct store_lease *copy = icm_xmemdup(l, sizeof(*l));
+
+		copy->key = icm_xstrdup(l->key);
+		copy->next = ret->leases;
+		ret->leases = copy;
+	}
+	ret->index = from->index;
 }
 
 /* ---- reading ---- */
@@ -349,6 +417,7 @@ static void commit(struct apply *a)
 	for (size_t i = 0; i < a->n_undo; i++) {
 		struct undo *u = &a->undo[i];
 
+		touch_subject(a->store, u->node->key, a->index);
 		if (u->what == UNDO_CHANGED) {
 			free(u->value);
 		} else if (u->what == UNDO_DELETED) {

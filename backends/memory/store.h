@@ -29,21 +29,34 @@ struct store_lease {
 	struct store_lease *next;
 };
 
+/* Keys up to their first slash: "tree/". */
+struct store_subject {
+	char *name;	/* owned */
+	uint64_t index; /* of the last change or deletion below */
+};
+
 struct store {
 	struct store_node *head[STORE_MAX_HEIGHT];
-	struct store_lease *leases; /* owned */
-	uint64_t index;		    /* of the last change; 1 in an empty store */
-	uint64_t random;	    /* for heights */
+	struct store_lease *leases;	/* owned */
+	struct store_subject *subjects; /* owned */
+	size_t n_subjects;
+	uint64_t index;	 /* of the last change; 1 in an empty store */
+	uint64_t random; /* for heights */
 };
 
 void store_init(struct store *s);
 void store_deinit(struct store *s);
+/* A store of its own with the same keys, indexes and leases. */
+void store_copy(struct store *ret, struct store *from);
 
 /* The key's node or NULL. */
 struct store_node *store_find(struct store *s, const char *key);
 /* Appends every key that starts with `prefix`; `op` as in struct icm_entry. */
 void store_list(struct store *s, const char *prefix, bool keys_only, size_t op,
 		struct icm_entries *ret);
+/* Index of the last change of a key that starts like `prefix` up to its slash;
+ * without a slash, of any key. */
+uint64_t store_prefix_index(const struct store *s, const char *prefix);
 /* Fills a zeroed entry. */
 void store_entry(const struct store_node *n, bool keys_only, size_t op, struct icm_entry *ret);
 

@@ -12,14 +12,20 @@
 /* Older than anything in the store, and not the 0 of what was never there. */
 #define INDEX_OLD 1
 
-void icm_attr_broken(struct icm_attr *attr, const char *path)
+uint64_t icm_ino_of_path(const char *path)
 {
 	struct icm_sha256 sum = icm_sha256(path, strlen(path));
-	uint64_t ino;
+	uint64_t ino = 0;
 
-	memcpy(&ino, sum.bytes, sizeof(ino));
+	for (size_t i = 0; i < sizeof(ino); i++)
+		ino = ino << 8 | (unsigned char)sum.bytes[i];
+	return (ino & (ICM_INO_MAX - 1)) | ICM_INO_FIRST;
+}
+
+void icm_attr_broken(struct icm_attr *attr, const char *path)
+{
 	/* no type: no valid attr has none */
-	*attr = (struct icm_attr){ .ino = (ino & (ICM_INO_MAX - 1)) | ICM_INO_FIRST };
+	*attr = (struct icm_attr){ .ino = icm_ino_of_path(path) };
 }
 
 bool icm_attr_is_broken(const struct icm_attr *attr)
@@ -126,6 +132,12 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 	inode = icm_tree_inode(&vol->tree, attr->ino);
 	if (inode && inode->names && !attr->linked && inode->names->attr_index > index)
 		return NULL; /* told by a look-up, before the feed */
+	if (inode && inode->names && !attr->linked && !inode->published) {
+		/* Ours, just being published; another mount has renamed it already, and
+		 * its old name has yet to learn that it is in the store. */
+		icm_volume_want_resync(vol);
+		return NULL;
+	}
 	if (name)
 		icm_apply_remove(vol, name, news);
 	inode = icm_tree_inode(&vol->tree, attr->ino);
@@ -141,7 +153,7 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 			icm_news_name(news, dir, text);
 			return name;
 		}
-		if (icm_inode_is_dir(inode) || !inode->published ||
+		if (icm_inode_is_dir(inode) ||
 		    (inode->attr.mode & S_IFMT) != (attr->mode & S_IFMT)) {
 			ICM_AUTOFREE char *path = icm_inode_path(inode);
 
@@ -443,7 +455,7 @@ static bool apply_change(struct icm_volume *vol, const struct icm_change *c, uin
 	return false;
 }
 
-static void send_event(struct icm_volume *vol, const struct icm_change *c)
+void icm_apply_event(struct icm_volume *vol, const struct icm_change *c)
 {
 	bool is_dir = c->has_attr && S_ISDIR(c->attr.mode);
 	struct icm_event ev = { .path = c->path, .to_path = c->to, .is_dir = is_dir };
@@ -471,7 +483,8 @@ static void send_event(struct icm_volume *vol, const struct icm_change *c)
 		ev.type = ICM_EVENT_MOVE;
 		break;
 	}
-	vol->notify.event(vol->notify_data, &ev);
+	if (vol->notify.event)
+		vol->notify.event(vol->notify_data, &ev);
 }
 
 /* What is scratch in a directory stays in it. */
@@ -499,7 +512,7 @@ bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec,
 	icm_news_tell(vol, &news);
 	for (size_t i = 0; i < rec->n_changes; i++)
 		move_scratch(vol, &rec->changes[i]);
-	for (size_t i = 0; vol->notify.event && i < rec->n_changes; i++)
-		send_event(vol, &rec->changes[i]);
+	for (size_t i = 0; i < rec->n_changes; i++)
+		icm_apply_event(vol, &rec->changes[i]);
 	return fits;
 }

@@ -32,6 +32,10 @@ void icm_apply_dir_time(struct icm_inode *dir, struct timespec time, uint64_t in
 /* The times of a directory in *attr, which was read or made at `index`, are
  * replaced by what the tree knows from later. */
 void icm_apply_keep_times(struct icm_inode *inode, uint64_t index, struct icm_attr *attr);
+/* Tells those who watch with inotify; volume->lock not held. */
+void icm_apply_event(struct icm_volume *vol, const struct icm_change *c);
+/* The inode number of a file that nobody has given one: 52 bits of sha256(path). */
+uint64_t icm_ino_of_path(const char *path);
 /* Attributes of a name whose record can't be read: it is listed, and gives EIO. */
 void icm_attr_broken(struct icm_attr *attr, const char *path);
 bool icm_attr_is_broken(const struct icm_attr *attr);

@@ -10,6 +10,9 @@ int icm_file_truncate(struct icm_volume *vol, struct icm_file *f, uint64_t size)
 /* A file that could not be published, and that nobody has open: its changes are
  * dropped, with a log line (file.c). */
 void icm_file_give_up(struct icm_volume *vol, struct icm_file *f, int error);
+/* Looks the first name up in the store again, and adopts what another program has
+ * written there. Of volume->lock and feed_lock none held. */
+int icm_file_look_again(struct icm_volume *vol, struct icm_inode *inode);
 /* Whether the store has the version that this view shows; -ESTALE: another one is
  * at its name (open.c). */
 int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call);

@@ -193,18 +193,48 @@ static bool has_below(const struct icm_check *c, const char *path)
 	return i < c->keys.n && !strncmp(c->keys.v[i].key, key, strlen(key));
 }
 
-/* A tree/<path> without a usable attr/<path>. */
-static void check_foreign(struct icm_check *c, const struct icm_entry *e, const char *path)
+/* What a mount makes a file of: bytes, or the copy of a record. A listing of keys may
+ * tell no flags: `e` was read. */
+static bool can_be_adopted(const struct icm_entry *e)
 {
+	ICM_AUTORECORD struct icm_record rec = { 0 };
+
+	if (e->flags != ICM_FLAGS_RECORD)
+		return e->flags == ICM_FLAGS_PLAIN;
+	return icm_record_decode(e->value, e->len, &rec) == 0 &&
+	       (rec.form == ICM_RECORD_CHUNKS || rec.form == ICM_RECORD_SYMLINK);
+}
+
+static int note_foreign(struct icm_check *c, const struct icm_entry *e)
+{
+	ICM_AUTORECORD struct icm_record rec = { 0 };
+
+	NOTE(c, e->key, "written by another program, not yet seen by a mount");
+	if (e->flags != ICM_FLAGS_RECORD || icm_record_decode(e->value, e->len, &rec) < 0)
+		return 0;
+	return check_record_blobs(c, e->key, &rec);
+}
+
+/* A tree/<path> without a usable attr/<path>. */
+static int check_foreign(struct icm_check *c, const struct icm_entry *listed, const char *path)
+{
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	int r;
+
 	if (has_attr_key(c, path))
-		return; /* the attributes are reported by themselves */
-	if (has_below(c, path))
-		WARN(c, e->key, "hidden by the directory of the same name");
-	else if (e->flags != ICM_FLAGS_PLAIN)
-		ERROR(c, e->key, "a record without attributes");
-	else
-		NOTE(c, e->key, "written by another program, not yet seen by a mount");
+		return 0; /* the attributes are reported by themselves */
 	c->report->files++;
+	if (has_below(c, path)) {
+		WARN(c, listed->key, "hidden by the directory of the same name");
+		return 0;
+	}
+	r = icm_check_read(c, listed->key, &e);
+	if (r <= 0)
+		return r;
+	if (can_be_adopted(&e))
+		return note_foreign(c, &e);
+	ERROR(c, e.key, "written by another program, and no valid file");
+	return 0;
 }
 
 static int check_file_key(struct icm_check *c, const struct icm_entry *listed, const char *path)
@@ -213,10 +243,8 @@ static int check_file_key(struct icm_check *c, const struct icm_entry *listed, c
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	int r;
 
-	if (!name) {
-		check_foreign(c, listed, path);
-		return 0;
-	}
+	if (!name)
+		return check_foreign(c, listed, path);
 	if (S_ISDIR(name->attr.mode)) {
 		WARN(c, listed->key, "hidden by the directory of the same name");
 		return 0;
@@ -224,10 +252,8 @@ static int check_file_key(struct icm_check *c, const struct icm_entry *listed, c
 	r = icm_check_read(c, listed->key, &e);
 	if (r <= 0)
 		return r;
-	if (e.modify_index > name->index && e.flags == ICM_FLAGS_PLAIN) {
-		NOTE(c, e.key, "written by another program, not yet seen by a mount");
-		return 0;
-	}
+	if (e.modify_index > name->index && can_be_adopted(&e))
+		return note_foreign(c, &e);
 	if (e.flags == ICM_FLAGS_RECORD)
 		return check_record(c, e.key, &name->attr, &e);
 	if (e.flags == ICM_FLAGS_PLAIN)

@@ -379,8 +379,7 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		if (r == -ESTALE)
 			r = after_refusal(vol, b, &a);
 		else if (r == 0) {
-			if (!b->quiet)
-				icm_feed_note(vol, a.id, a.result.index);
+			icm_feed_note(vol, a.id, a.result.index);
 			finish_all(b, 0, a.result.index);
 		}
 		icm_txn_result_clear(&a.result);
@@ -475,6 +474,8 @@ int icm_put_blobs(struct icm_volume *vol, const struct icm_op *ops, size_t n)
 		ICM_AUTORESULT struct icm_txn_result res = { 0 };
 
 		r = icm_backend_txn(vol->be, &ctx, ops, n, &res);
+		if (r == 0)
+			icm_feed_note(vol, "", res.index);
 		if ((r != -ETIMEDOUT && r != -EHOSTUNREACH) || icm_now_ns() >= deadline)
 			return r == -EHOSTUNREACH ? -ETIMEDOUT : r;
 		pause_before_retry(tries);

@@ -299,6 +299,9 @@ int icm_conflict_resolve(struct icm_volume *vol, struct icm_file *f, struct icm_
 	append_only = f->append_only && f->data_is_work;
 	if (!removed && moved && same)
 		f->version = icm_inode_version(f->inode);
+	/* the refusal may have been that key's: who adopts contents leaves it as it is */
+	if (!removed)
+		f->inode->names->tree_index = 0;
 	pthread_mutex_unlock(&vol->lock);
 	if (removed)
 		return save_copy(vol, f, p);

@@ -92,7 +92,7 @@ int icm_shared_lookup(struct icm_view *dir, const struct icm_call *call, const c
 		return -ENOENT; /* the store has no such names */
 	if (call->nowait && !vol->be->facts.local)
 		return ICM_WOULD_WAIT;
-	r = icm_name_refresh(vol, inode_of(dir), name);
+	r = icm_name_look_up(vol, inode_of(dir), name);
 	return r < 0 ? r : lookup_in_tree(dir, name, call->pid, ret_view, ret_st);
 }
 
@@ -141,6 +141,8 @@ static void add_tree_key(struct icm_part *part, const char *path, const struct m
 		icm_random_id(times.id);
 		value = icm_dir_times_encode(&times, &len);
 		icm_part_cas(part, icm_key_tree_dir(path), 0, value, len, 0);
+		/* another program's file has no attr/ key to compete for yet */
+		icm_part_check_absent(part, icm_key_tree(path));
 		return;
 	}
 	if (S_ISREG(m->mode)) {

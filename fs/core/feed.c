@@ -9,6 +9,7 @@
 
 #include "core/apply.h"
 #include "core/commit.h"
+#include "core/foreign.h"
 #include "core/key.h"
 #include "core/lease.h"
 #include "core/upkeep.h"
@@ -142,9 +143,61 @@ void icm_feed_note(struct icm_volume *vol, const char *id, uint64_t index)
 	struct icm_known_txn *known;
 	ICM_LOCK_SCOPE(&vol->lock);
 
+	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++)
+		if (vol->known[i].index == index)
+			return; /* read in the feed before its answer came */
 	known = &vol->known[vol->next_known++ % ICM_KNOWN_TXNS];
-	memcpy(known->id, id, sizeof(known->id));
+	snprintf(known->id, sizeof(known->id), "%s", id);
 	known->index = index;
+}
+
+bool icm_feed_knows(struct icm_volume *vol, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++)
+		if (vol->known[i].index == index)
+			return true;
+	return false;
+}
+
+/* Where indexes have no gaps, a transaction that is nobody's can be seen by its
+ * index alone: it may be another mount's lock, or a foreign writer. volume->lock
+ * held; the store is at `index`, the position not yet. */
+static void note_unexplained(struct icm_volume *vol, uint64_t index)
+{
+	uint64_t known = 0;
+
+	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++)
+		known += vol->known[i].index > vol->position && vol->known[i].index <= index;
+	if (index > vol->position && known < index - vol->position)
+		vol->unexplained = index;
+}
+
+static void forget_indexes(struct icm_inode *dir)
+{
+	dir->index = 0;
+	for (struct icm_name *name = dir->first; name; name = name->next) {
+		name->attr_index = name->tree_index = 0;
+		name->moved_index = name->before_index = 0;
+		name->inode->index = name->inode->compared = 0;
+		if (icm_inode_is_dir(name->inode))
+			forget_indexes(name->inode);
+	}
+}
+
+void icm_feed_restart(struct icm_volume *vol)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	icm_log_warning("the indexes of '%s' have gone back: the tree is read anew", vol->be->url);
+	for (size_t i = 0; i < ICM_GRAVES; i++)
+		vol->graves[i].index = 0;
+	memset(vol->known, 0, sizeof(vol->known));
+	forget_indexes(vol->tree.root);
+	vol->tree.root->names->attr_index = 0;
+	vol->position = vol->compared = vol->unexplained = 0;
+	icm_volume_want_resync(vol);
 }
 
 /* volume->lock held. */
@@ -250,6 +303,10 @@ static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 			if (records[i].valid)
 				icm_feed_note(vol, records[i].rec.id, records[i].index);
 		pthread_mutex_lock(&vol->lock);
+		if (again)
+			vol->unexplained = index; /* what the listing left out is not known */
+		else
+			note_unexplained(vol, index);
 		if (!again && index > vol->position)
 			vol->position = index;
 		pthread_mutex_unlock(&vol->lock);
@@ -335,6 +392,25 @@ void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 
 /* ---- the watch ---- */
 
+void icm_feed_pause(void)
+{
+	struct timespec ts = { .tv_nsec = 200 * ICM_NS_PER_MS };
+
+	nanosleep(&ts, NULL);
+}
+
+/* A listing shows attr/ as it is: a mount that may not adopt compares again. */
+static int compare_after_listing(struct icm_volume *vol)
+{
+	bool wanted;
+
+	pthread_mutex_lock(&vol->lock);
+	wanted = vol->compare_wanted;
+	vol->compare_wanted = false;
+	pthread_mutex_unlock(&vol->lock);
+	return wanted ? icm_foreign_compare(vol, false) : 0;
+}
+
 static void *watch_thread(void *arg)
 {
 	struct icm_volume *vol = arg;
@@ -362,13 +438,12 @@ static void *watch_thread(void *arg)
 			pthread_mutex_unlock(&vol->feed_lock);
 			if (r == 0)
 				icm_upkeep_feed_size(vol, all);
+			if (r == 0)
+				r = compare_after_listing(vol);
 		}
 		set_reachable(vol, r == 0);
 		if (r < 0) {
-			/* a failing store is asked again, but not in a tight loop */
-			struct timespec ts = { .tv_nsec = 200 * ICM_NS_PER_MS };
-
-			nanosleep(&ts, NULL);
+			icm_feed_pause();
 			continue;
 		}
 		since = index;

@@ -22,8 +22,16 @@ void icm_feed_stop(struct icm_volume *vol);
 /* The index up to which records have left the feed, and the modify index of that
  * key. Errors: as of the store, -EPROTO when it isn't there. */
 int icm_feed_floor(struct icm_volume *vol, uint64_t *ret_floor, uint64_t *ret_index) ICM_MUST_CHECK;
-/* A transaction of icmfs with this id of its feed record has this index. */
+/* A transaction of icmfs with this id of its feed record ("": it has none) has this
+ * index. */
 void icm_feed_note(struct icm_volume *vol, const char *id, uint64_t index);
+/* Whether such a transaction has this index, as far as the last ones are remembered. */
+bool icm_feed_knows(struct icm_volume *vol, uint64_t index);
+/* The store's indexes have gone back (it was restored from a copy): nothing that
+ * the tree knows is newer than a listing any more. The next catch-up lists. */
+void icm_feed_restart(struct icm_volume *vol);
+/* Before a failing store is asked again. */
+void icm_feed_pause(void);
 /* A name's removal at an index; volume->lock held. */
 void icm_grave_dig(struct icm_volume *vol, const char *path, uint64_t index);
 /* Whether `path` was removed after `index`; volume->lock held. */

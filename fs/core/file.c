@@ -40,18 +40,38 @@ static int missing_contents(struct icm_volume *vol, struct icm_file *f)
 	return -EIO;
 }
 
-/* io held. */
-static int load(struct icm_volume *vol, struct icm_file *f)
+/* Contents for `how`, which says -ESTALE when they aren't in the store as this mount
+ * knows them. io held. */
+static int bring(struct icm_volume *vol, struct icm_file *f,
+		 int (*how)(struct icm_volume *vol, struct icm_file *f))
 {
-	int r = icm_file_load(vol, f);
+	int r = how(vol, f);
 
 	if (r == -ESTALE) {
 		/* another mount has published a version that we haven't heard of */
 		r = icm_volume_catch_up(vol);
 		if (r == 0)
-			r = icm_file_load(vol, f);
+			r = how(vol, f);
 	}
+	/* another program has overwritten them, and nobody has noticed */
+	if (r == -ESTALE && icm_file_look_again(vol, f->inode) == 0)
+		r = how(vol, f);
 	return r == -ESTALE ? missing_contents(vol, f) : r;
+}
+
+static int load(struct icm_volume *vol, struct icm_file *f)
+{
+	return bring(vol, f, icm_file_load);
+}
+
+static int make_work_of_all(struct icm_volume *vol, struct icm_file *f)
+{
+	return icm_file_make_work(vol, f, false);
+}
+
+static int make_work(struct icm_volume *vol, struct icm_file *f)
+{
+	return bring(vol, f, make_work_of_all);
 }
 
 /* Reads what is loaded; -EAGAIN when that isn't the view's version any more. */
@@ -143,7 +163,7 @@ static int truncate_to(struct icm_volume *vol, struct icm_file *f, uint64_t size
 	if (size > ICM_FILE_SIZE_MAX)
 		return -EFBIG;
 	pthread_mutex_lock(&f->io);
-	r = icm_file_make_work(vol, f, size == 0);
+	r = size == 0 ? icm_file_make_work(vol, f, true) : make_work(vol, f);
 	if (r == 0)
 		r = icm_data_truncate(f->data, size);
 	if (r == 0)
@@ -174,14 +194,7 @@ ssize_t icm_shared_write(struct icm_handle *h, const struct icm_call *call, cons
 		pthread_mutex_unlock(&f->io);
 		return ICM_WOULD_WAIT;
 	}
-	r = icm_file_make_work(vol, f, false);
-	if (r == -ESTALE) {
-		r = icm_volume_catch_up(vol);
-		if (r == 0)
-			r = icm_file_make_work(vol, f, false);
-		if (r == -ESTALE)
-			r = missing_contents(vol, f);
-	}
+	r = make_work(vol, f);
 	if (r == 0 && append && (uint64_t)off != icm_data_size(f->data)) {
 		/* the kernel computed the end from a size that is no longer true */
 		off = (off_t)icm_data_size(f->data);
@@ -213,7 +226,7 @@ int icm_shared_fallocate(struct icm_handle *h, const struct icm_call *call, int 
 	if (call->nowait && !vol->be->facts.local && !f->data_is_work)
 		r = ICM_WOULD_WAIT;
 	else
-		r = icm_file_make_work(vol, f, false);
+		r = make_work(vol, f);
 	if (r == 0)
 		r = icm_data_fallocate(f->data, mode, (uint64_t)off, (uint64_t)len);
 	if (r == 0)

@@ -75,7 +75,9 @@ static char *link_record(const struct linking *l, size_t *ret_len)
 /* The single name becomes one of several. */
 static int convert_first(struct linking *l, struct icm_part *part)
 {
-	struct icm_place from = { .path = l->from_path, .attr = l->attr };
+	struct icm_place from = { .path = l->from_path,
+				  .attr = l->attr,
+				  .attr_index = l->from_attr_index };
 	__attribute__((cleanup(icm_moved_clear))) struct icm_moved moved;
 	struct icm_inode_value v = { .attr = l->attr };
 	ICM_AUTORECORD struct icm_record rec = { 0 };
@@ -92,6 +94,9 @@ static int convert_first(struct linking *l, struct icm_part *part)
 			return -EIO;
 		v.has_record = true;
 		v.record = rec;
+	} else if (moved.has_record) { /* of many bytes that another program has stored */
+		v.has_record = true;
+		v.record = moved.record;
 	} else if (moved.plain) {
 		icm_part_set(part, icm_key_blob(&l->attr.hash),
 			     icm_xmemdup(moved.plain->bytes, moved.plain->len), moved.plain->len,

@@ -142,7 +142,7 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 	decode_or_broken(e, path, &attr);
 	item = attr.linked ? find_inode(inodes, attr.ino) : NULL;
 	if (name && icm_name_is_told(name, e->modify_index, attr.ino) &&
-	    (!item || name->inode->index >= item->index))
+	    (!item || name->inode->attr.ino != attr.ino || name->inode->index >= item->index))
 		return;
 	if (attr.linked) {
 		icm_attr_clear(&attr);
@@ -317,6 +317,7 @@ static int place_listing(struct icm_volume *vol, const struct icm_entries *list,
 	if (index > vol->position)
 		vol->position = index;
 	vol->listing = false;
+	vol->compare_wanted = vol->read_only && !first;
 	vol->resyncs_done = asked;
 	vol->listings++;
 	pthread_mutex_unlock(&vol->lock);

@@ -120,8 +120,15 @@ static int load_chunk_list(struct icm_volume *vol, struct icm_record *rec)
 	return r == -ENOENT || r == -EPROTO ? -EIO : r;
 }
 
+/* Another program's, which knows no records. */
+static bool is_large_plain(const struct icm_entry *e, const struct icm_version *v)
+{
+	return e->flags == ICM_FLAGS_PLAIN && e->len > ICM_PLAIN_MAX && e->len == v->size;
+}
+
 int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_ino,
-		    const struct icm_version *v, struct icm_record *ret, uint64_t *ret_index)
+		    const struct icm_version *v, struct icm_record *ret,
+		    struct icm_entry *ret_plain, uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
@@ -148,6 +155,12 @@ int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_in
 		r = path ? load_live(vol, path, &v->hash, &e) : -ESTALE;
 		if (r < 0)
 			return r;
+		if (is_large_plain(&e, v)) {
+			*ret_index = e.modify_index;
+			*ret_plain = e;
+			e = (struct icm_entry){ 0 };
+			return 0;
+		}
 		if (e.flags != ICM_FLAGS_RECORD || icm_record_decode(e.value, e.len, ret) < 0)
 			return -EIO;
 		*ret_index = e.modify_index;
@@ -215,6 +228,25 @@ bool icm_file_is_loaded(struct icm_volume *vol, const struct icm_file *f, uint64
 	return f->data && f->data_gen == v.gen && !icm_data_needs_fetch(f->data, off, len);
 }
 
+static int load_large(struct icm_volume *vol, const struct place *p, struct icm_data **ret,
+		      uint64_t *ret_index)
+{
+	ICM_AUTORECORD struct icm_record rec = { 0 };
+	ICM_AUTOENTRY struct icm_entry plain = { 0 };
+	int r = icm_load_record(vol, p->path, p->linked_ino, &p->version, &rec, &plain, ret_index);
+
+	if (r < 0)
+		return r;
+	if (!plain.key)
+		return icm_data_from_chunks(vol->work_dir, rec.size, rec.chunks, fetch_chunk, vol,
+					    ret);
+	*ret = icm_data_new(vol->work_dir);
+	r = icm_data_write(*ret, plain.value, plain.len, 0);
+	if (r < 0)
+		*ret = icm_data_free(*ret);
+	return r;
+}
+
 int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 {
 	__attribute__((cleanup(placep))) struct place p = { 0 };
@@ -238,15 +270,11 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 		f->base = c;
 		f->base_gen = p.version.gen;
 	} else {
-		ICM_AUTORECORD struct icm_record rec = { 0 };
 		struct icm_data *d;
 
 		if (f->data && f->data_gen == p.version.gen)
 			return 0;
-		r = icm_load_record(vol, p.path, p.linked_ino, &p.version, &rec, &index);
-		if (r == 0)
-			r = icm_data_from_chunks(vol->work_dir, rec.size, rec.chunks, fetch_chunk,
-						 vol, &d);
+		r = load_large(vol, &p, &d, &index);
 		if (r < 0)
 			return r;
 		icm_data_free(f->data);

@@ -3,9 +3,12 @@
 
 #include <string.h>
 
+#include "core/adopt.h"
 #include "core/apply.h"
 #include "core/feed.h"
+#include "core/foreign.h"
 #include "core/key.h"
+#include "core/publish.h"
 #include "util/log.h"
 
 /* ---- asking the store ---- */
@@ -13,6 +16,7 @@
 void icm_fetched_clear(struct icm_fetched *f)
 {
 	icm_attr_clear(&f->attr);
+	icm_part_clear(&f->adoption);
 	free(f->path);
 	*f = (struct icm_fetched){ 0 };
 }
@@ -38,7 +42,7 @@ static int fetch_inode(struct icm_volume *vol, uint64_t ino, struct icm_fetched 
 	return 0;
 }
 
-static int fetch_attr(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+static int fetch_key(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *key = icm_key_attr(path);
@@ -46,6 +50,7 @@ static int fetch_attr(struct icm_volume *vol, const char *path, struct icm_fetch
 	int r = icm_backend_get(vol->be, &ctx, key, &e);
 
 	icm_attr_clear(&ret->attr);
+	ret->attr_index = ret->inode_index = 0;
 	ret->absent = r == -ENOENT;
 	if (r < 0)
 		return r;
@@ -59,13 +64,13 @@ static int fetch_attr(struct icm_volume *vol, const char *path, struct icm_fetch
 
 /* A file with several names may lose them between the two looks: what it refers to
  * is damaged only if it refers to it still. */
-static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+static int fetch_attr(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
 {
 	uint64_t before = 0;
 	int r, found;
 
 	for (;;) {
-		r = fetch_attr(vol, path, ret);
+		r = fetch_key(vol, path, ret);
 		if (r < 0 || !ret->attr.linked)
 			return r;
 		found = fetch_inode(vol, ret->attr.ino, ret);
@@ -81,8 +86,24 @@ static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetch
 	return 0;
 }
 
-int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
-		   struct icm_fetched *ret)
+/* attr/<path>, and what is foreign beside it is adopted. */
+static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+{
+	int r = -EAGAIN;
+
+	for (int tries = 0; r == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++) {
+		r = fetch_attr(vol, path, ret);
+		if (*path && (r == 0 || r == -ENOENT)) {
+			r = icm_adopt(vol, path, ret);
+			if (r == 0 && ret->absent)
+				r = -ENOENT;
+		}
+	}
+	return r == -EAGAIN ? -EBUSY : r;
+}
+
+static int fetch_name(struct icm_volume *vol, struct icm_inode *dir, const char *name, bool adopt,
+		      struct icm_fetched *ret)
 {
 	ICM_AUTOFREE char *dir_path = NULL;
 
@@ -95,7 +116,13 @@ int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *na
 	if (!dir_path)
 		return -ENOENT;
 	ret->path = icm_path_join(dir_path, name);
-	return fetch_path(vol, ret->path, ret);
+	return adopt ? fetch_path(vol, ret->path, ret) : fetch_attr(vol, ret->path, ret);
+}
+
+int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
+		   struct icm_fetched *ret)
+{
+	return fetch_name(vol, dir, name, true, ret);
 }
 
 /* What was asked for is not what has the directory's path now, or the whole tree
@@ -110,13 +137,32 @@ static bool is_outdated(struct icm_volume *vol, struct icm_inode *dir, const cha
 	       (path && strcmp(path, there->path) != 0);
 }
 
+/* What the adoption did besides. The feed's record of it is this mount's own, and
+ * isn't applied. */
+static void apply_adoption(struct icm_volume *vol, struct icm_inode *dir,
+			   const struct icm_part *part, struct icm_news *news)
+{
+	for (size_t i = 0; i < part->n_changes; i++)
+		if (part->changes[i].op != ICM_CHANGE_WRITE)
+			icm_apply_dir_time(dir, part->changes[i].time, part->index, news);
+	/* the other names of a file that has lost one are brought up to date */
+	if (part->n_changes > 1)
+		icm_volume_want_resync(vol);
+	icm_feed_own_commit(vol, part->index);
+}
+
 struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir, const char *text,
 				   const struct icm_fetched *there, struct icm_news *news)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
 
-	if (is_outdated(vol, dir, text, there))
+	if (is_outdated(vol, dir, text, there)) {
+		if (there->adoption.n_changes && !there->derived)
+			icm_volume_want_resync(vol);
 		return NULL;
+	}
+	if (!there->derived)
+		apply_adoption(vol, dir, &there->adoption, news);
 	if (there->absent) {
 		/* what came into the tree meanwhile is newer */
 		if (name && name->inode->published && name->born <= there->clock)
@@ -126,12 +172,13 @@ struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir
 	if (!there->path || (!name && icm_grave_has(vol, there->path, there->attr_index)))
 		return NULL;
 	if (name && icm_name_is_told(name, there->attr_index, there->attr.ino) &&
-	    (!there->attr.linked || name->inode->index >= there->inode_index))
+	    (!there->attr.linked || name->inode->attr.ino != there->attr.ino ||
+	     name->inode->index >= there->inode_index))
 		return name;
 	name = icm_apply_upsert(vol, dir, text, &there->attr, there->attr_index, news);
 	if (!name)
 		return NULL;
-	if (name->attr_index != there->attr_index) {
+	if (name->attr_index < there->attr_index) {
 		name->attr_index = there->attr_index;
 		name->tree_index = 0;
 	}
@@ -176,20 +223,33 @@ int icm_name_place(struct icm_volume *vol, struct icm_inode *dir, const char *na
 		pthread_mutex_unlock(&vol->lock);
 	}
 	icm_news_tell(vol, &news);
+	for (size_t i = 0; i < there->adoption.n_changes; i++)
+		icm_apply_event(vol, &there->adoption.changes[i]);
 	return again ? -EAGAIN : 0;
 }
 
-int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name)
+static int refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name, bool adopt)
 {
 	int r, placed = -EAGAIN;
 
 	for (int tries = 0; placed == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++) {
 		__attribute__((cleanup(icm_fetched_clear))) struct icm_fetched there = { 0 };
 
-		r = icm_name_fetch(vol, dir, name, &there);
+		r = fetch_name(vol, dir, name, adopt, &there);
 		placed = r == 0 || r == -ENOENT ? icm_name_place(vol, dir, name, &there) : 0;
 	}
 	return placed < 0 ? placed : r;
+}
+
+int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name)
+{
+	return refresh(vol, dir, name, true);
+}
+
+int icm_name_look_up(struct icm_volume *vol, struct icm_inode *dir, const char *name)
+{
+	/* what a mount that may not write has derived is nowhere in the store */
+	return refresh(vol, dir, name, vol->read_only || icm_foreign_is_suspected(vol));
 }
 
 static int refresh_root(struct icm_volume *vol)
@@ -283,8 +343,15 @@ void icm_moved_clear(struct icm_moved *m)
 }
 
 /* What the history is to keep; damaged contents are not kept. */
-static void note_contents(const struct icm_place *p, const struct icm_entry *e, struct icm_moved *m)
+static int note_contents(struct icm_volume *vol, const struct icm_place *p,
+			 const struct icm_entry *e, struct icm_moved *m)
 {
+	if (e->flags == ICM_FLAGS_PLAIN && e->len > ICM_PLAIN_MAX) {
+		int r = icm_record_of_bytes(vol, e->value, e->len, &m->record);
+
+		m->has_record = r == 0;
+		return r;
+	}
 	if (e->flags == ICM_FLAGS_PLAIN) {
 		m->plain = icm_content_new(e->value, e->len);
 	} else if (icm_record_decode(e->value, e->len, &m->record) == 0) {
@@ -292,6 +359,7 @@ static void note_contents(const struct icm_place *p, const struct icm_entry *e, 
 	} else {
 		icm_log_err("'%s' has a damaged record", p->path);
 	}
+	return 0;
 }
 
 int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm_moved *m)
@@ -308,6 +376,8 @@ int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm
 	r = icm_backend_get(vol->be, &ctx, key, &e);
 	if (r == -ENOENT) /* damaged or moved: the checks of the transaction tell */
 		return 0;
+	if (r == 0 && p->attr_index && e.modify_index > p->attr_index)
+		r = -ESTALE; /* another program's, to be adopted first */
 	if (r < 0)
 		return r;
 	m->flags = e.flags;
@@ -316,9 +386,9 @@ int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm
 	sum = icm_sha256(e.value, e.len);
 	if (S_ISREG(p->attr.mode) && !p->attr.linked && p->attr.has_hash &&
 	    memcmp(&sum, &p->attr.hash, sizeof(sum)) == 0)
-		note_contents(p, &e, m);
+		r = note_contents(vol, p, &e, m);
 	m->value = ICM_STEAL(&e.value);
-	return 0;
+	return r;
 }
 
 /* A change of a linked file's attributes: `links` more or less, a new ctime. Its

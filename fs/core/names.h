@@ -12,11 +12,14 @@ struct icm_fetched {
 	bool absent;
 	struct icm_attr attr; /* owned; of a linked file: the inode's */
 	uint64_t attr_index;
-	uint64_t inode_index; /* linked files */
+	uint64_t inode_index;	  /* linked files */
+	struct icm_part adoption; /* owned; the changes with which it was adopted (adopt.c) */
+	bool derived;		  /* … which this mount may not write */
 };
 void icm_fetched_clear(struct icm_fetched *f);
 
-/* Asks the store; the tree stays. -ENOENT: absent (or dir is gone), noted in *ret. */
+/* Asks the store, and adopts what another program has written or deleted there; the
+ * tree stays. -ENOENT: absent (or dir is gone), noted in *ret. */
 int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
 		   struct icm_fetched *ret) ICM_MUST_CHECK;
 /* Puts it into the tree, if that isn't newer; volume->lock held. Returns the
@@ -29,6 +32,9 @@ int icm_name_place(struct icm_volume *vol, struct icm_inode *dir, const char *na
 		   const struct icm_fetched *there);
 /* Fetch and place. 0 or -ENOENT, or a failure of the store. */
 int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name);
+/* The same for a look-up, which asks for what another program has made only while
+ * there may be something that no comparison has found yet. */
+int icm_name_look_up(struct icm_volume *vol, struct icm_inode *dir, const char *name);
 /* The same for a directory's own attributes (the root's too). */
 int icm_dir_refresh(struct icm_volume *vol, struct icm_inode *dir);
 

@@ -62,8 +62,7 @@ static char *validation_key(struct icm_volume *vol, struct icm_file *f, uint64_t
 	return path ? icm_key_attr(path) : NULL;
 }
 
-/* Looks the first name up in the store again. */
-static int refresh_first_name(struct icm_volume *vol, struct icm_inode *inode)
+int icm_file_look_again(struct icm_volume *vol, struct icm_inode *inode)
 {
 	struct icm_inode *dir = NULL;
 	ICM_AUTOFREE char *text = NULL;
@@ -91,41 +90,147 @@ static bool has_name(struct icm_volume *vol, struct icm_inode *inode)
 	return inode->names != NULL;
 }
 
-/* The whole tree is as the store is: cheaper to ask than one key, where asking
- * costs no round trip. */
-static bool is_current(struct icm_volume *vol, const struct icm_ctx *ctx)
+/* The whole tree is as the store is, and nothing is in it that only a look at the
+ * file's own key would find: cheaper to ask than one key, where asking costs no
+ * round trip. *ret_index: the store's index. */
+static bool is_current(struct icm_volume *vol, const struct icm_ctx *ctx,
+		       const struct icm_inode *inode, uint64_t *ret_index)
 {
-	uint64_t index, position;
+	bool compared;
+	uint64_t position;
 
-	if (icm_backend_index(vol->be, ctx, "feed/", &index) < 0)
+	if (icm_backend_index(vol->be, ctx, "", ret_index) < 0) {
+		*ret_index = 0;
 		return false;
+	}
 	pthread_mutex_lock(&vol->lock);
 	position = icm_volume_wants_resync(vol) ? 0 : vol->position;
+	compared = vol->unexplained <= vol->compared || vol->unexplained <= inode->compared;
 	pthread_mutex_unlock(&vol->lock);
-	return index <= position;
+	return *ret_index <= position && compared;
 }
 
-/* Close-to-open: what another mount closed before is seen here. */
+/* tree/<path> of a file that has one name, or NULL; the key's index, if it is known. */
+static char *contents_key(struct icm_volume *vol, struct icm_inode *inode, uint64_t *ret_index)
+{
+	ICM_AUTOFREE char *path = NULL;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (!inode->attr.linked)
+		path = icm_inode_path(inode);
+	if (!path)
+		return NULL;
+	*ret_index = inode->names->tree_index;
+	return icm_key_tree(path);
+}
+
+/* The key was looked at when attr/<path> had `attr_index`. */
+static void learn_contents_index(struct icm_volume *vol, struct icm_inode *inode,
+				 uint64_t attr_index, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (inode->names && inode->names->attr_index == attr_index && !inode->names->tree_index)
+		inode->names->tree_index = index;
+}
+
+/* Whether both keys of a file are as the tree says, in one request and without its
+ * contents. Where the index of tree/<path> isn't known, it is that of attr/<path>,
+ * unless attributes alone were changed since: then the answer is no. */
+static int are_both_known(struct icm_volume *vol, struct icm_inode *inode, const char *attr_key,
+			  uint64_t attr_index, bool *ret_known)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTORESULT struct icm_txn_result res = { 0 };
+	uint64_t index = 0;
+	ICM_AUTOFREE char *key = contents_key(vol, inode, &index);
+	struct icm_op ops[] = {
+		{ ICM_OP_GET, .key = attr_key },
+		{ ICM_OP_CHECK_INDEX, .key = key, .index = index ? index : attr_index },
+	};
+	int r;
+
+	*ret_known = false;
+	if (!key)
+		return 0;
+	r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
+	*ret_known = r == 0 && res.entries.n == 1 && res.entries.v[0].modify_index <= attr_index;
+	if (*ret_known)
+		learn_contents_index(vol, inode, attr_index, ops[1].index);
+	return r == -ESTALE ? 0 : r;
+}
+
+/* Whether another program has written or deleted the contents: its tree/ key is
+ * not as old as attr/<path>, whose index this is. */
+static int check_contents(struct icm_volume *vol, struct icm_inode *inode, uint64_t attr_index,
+			  bool *ret_foreign)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	uint64_t index;
+	ICM_AUTOFREE char *key = contents_key(vol, inode, &index);
+	int r;
+
+	*ret_foreign = false;
+	if (!key)
+		return 0;
+	r = icm_backend_get(vol->be, &ctx, key, &e);
+	*ret_foreign = r == -ENOENT || (r == 0 && e.modify_index > attr_index);
+	if (r == 0 && !*ret_foreign)
+		learn_contents_index(vol, inode, attr_index, e.modify_index);
+	return r == -ENOENT ? 0 : r;
+}
+
+static void note_compared(struct icm_volume *vol, struct icm_inode *inode, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	if (inode->compared < index)
+		inode->compared = index;
+}
+
+static int failure(int r)
+{
+	return r == -EHOSTUNREACH ? -EIO : r;
+}
+
+/* Close-to-open: what another mount closed or another program wrote before is seen
+ * here. */
 int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
-	uint64_t known = 0;
+	uint64_t known = 0, index = 0;
 	ICM_AUTOFREE char *key = vol->cached ? NULL : validation_key(vol, f, &known);
+	bool foreign = false;
 	int r;
 
 	if (!key)
 		return 0;
 	if (call->nowait && !vol->be->facts.local)
 		return ICM_WOULD_WAIT;
-	if (vol->be->facts.local && is_current(vol, &ctx))
+	if (vol->be->facts.local && is_current(vol, &ctx, f->inode, &index))
 		return 0;
+	if (!vol->be->facts.local) {
+		bool same;
+
+		r = are_both_known(vol, f->inode, key, known, &same);
+		if (r < 0 || same)
+			return failure(r);
+	}
 	r = icm_backend_get(vol->be, &ctx, key, &e);
-	if (r == 0 && e.modify_index <= known)
-		return 0;
 	if (r < 0 && r != -ENOENT)
-		return r == -EHOSTUNREACH ? -EIO : r;
-	r = refresh_first_name(vol, f->inode);
+		return failure(r);
+	if (r == 0 && e.modify_index <= known) {
+		r = check_contents(vol, f->inode, known, &foreign);
+		if (r < 0)
+			return failure(r);
+		if (!foreign) {
+			note_compared(vol, f->inode, index);
+			return 0;
+		}
+	}
+	r = icm_file_look_again(vol, f->inode);
 	if (r == 0 && !has_name(vol, f->inode))
 		r = -ENOENT; /* the name is another file's now */
 	return r == -ENOENT ? -ESTALE : r;

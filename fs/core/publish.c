@@ -108,6 +108,24 @@ static int make_chunked(struct icm_volume *vol, struct icm_data *d, struct icm_p
 	return 0;
 }
 
+int icm_record_of_bytes(struct icm_volume *vol, const void *bytes, size_t len,
+			struct icm_record *ret)
+{
+	struct icm_publication p = { 0 };
+	struct icm_data *d = icm_data_new(vol->work_dir);
+	int r = icm_data_write(d, bytes, len, 0);
+
+	if (r == 0)
+		r = make_chunked(vol, d, &p);
+	if (r == 0) {
+		*ret = p.record;
+		p.record = (struct icm_record){ 0 };
+	}
+	icm_publication_clear(&p);
+	icm_data_free(d);
+	return r;
+}
+
 static int make_plain(struct icm_data *d, struct icm_publication *p)
 {
 	void *bytes;
@@ -190,6 +208,7 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 {
 	struct icm_content *plain = NULL;
 	ICM_AUTORECORD struct icm_record record = { 0 };
+	ICM_AUTOENTRY struct icm_entry large = { 0 };
 	uint64_t index = 0, linked = t->attr.linked ? f->view.ino : 0;
 	int r = 0;
 
@@ -198,7 +217,7 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 		plain = icm_content_ref(f->base);
 	pthread_mutex_unlock(&f->io);
 	if (plain && !linked && !t->tree_index) {
-		r = icm_tree_key_index(vol, t->path, &t->tree_index);
+		r = icm_tree_key_index(vol, t->path, t->attr_index, &t->tree_index);
 		if (r < 0) {
 			icm_content_unref(plain);
 			return r;
@@ -213,7 +232,9 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 		r = icm_load_record(
 			vol, t->path, linked,
 			&(struct icm_version){ .size = t->attr.size, .hash = t->attr.hash },
-			&record, &index);
+			&record, &large, &index);
+	if (r == 0 && large.key)
+		r = icm_record_of_bytes(vol, large.value, large.len, &record);
 	if (r == -EIO) {
 		/* a damaged file may be overwritten; there is nothing to keep */
 		icm_log_err("'%s' is replaced, its former contents are damaged", t->path);
@@ -229,13 +250,16 @@ static int add_old_version(struct icm_volume *vol, struct icm_file *f, struct ta
 	return 0;
 }
 
-int icm_tree_key_index(struct icm_volume *vol, const char *path, uint64_t *ret_index)
+int icm_tree_key_index(struct icm_volume *vol, const char *path, uint64_t attr_index,
+		       uint64_t *ret_index)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOFREE char *key = icm_key_tree(path);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	int r = icm_backend_get(vol->be, &ctx, key, &e);
 
+	if (r == 0 && e.modify_index > attr_index)
+		return -ESTALE; /* another program's */
 	if (r == 0)
 		*ret_index = e.modify_index;
 	return r == -ENOENT ? -ESTALE : r;
@@ -286,7 +310,7 @@ static int build(struct icm_volume *vol, struct icm_file *f, struct target *t,
 	} else if (!p->same) {
 		r = add_old_version(vol, f, t, part);
 		if (r == 0 && !t->tree_index && !attr->linked)
-			r = icm_tree_key_index(vol, t->path, &t->tree_index);
+			r = icm_tree_key_index(vol, t->path, t->attr_index, &t->tree_index);
 	}
 	if (r < 0)
 		return r;

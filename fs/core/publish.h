@@ -24,8 +24,14 @@ struct icm_publication {
 void icm_publication_clear(struct icm_publication *p);
 /* Takes the working copy of a file and puts its chunks. */
 int icm_publication_make(struct icm_volume *vol, struct icm_file *f, struct icm_publication *p);
-/* Index of tree/<path>, asked of the store; -ESTALE when it is absent. */
-int icm_tree_key_index(struct icm_volume *vol, const char *path, uint64_t *ret_index);
+/* The record of bytes that another program has stored as they are although they are
+ * too many for a plain file: puts its chunks. */
+int icm_record_of_bytes(struct icm_volume *vol, const void *bytes, size_t len,
+			struct icm_record *ret) ICM_MUST_CHECK;
+/* Index of tree/<path>, asked of the store; -ESTALE when it is absent, or newer than
+ * attr/<path> is known to be: then another program wrote it. */
+int icm_tree_key_index(struct icm_volume *vol, const char *path, uint64_t attr_index,
+		       uint64_t *ret_index);
 
 /* What is to be put behind another file's contents: two mounts made a file of
  * one name, and ours had only appended to nothing. */

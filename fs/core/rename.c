@@ -275,8 +275,9 @@ static int rename_once(struct icm_volume *vol, struct icm_rename *rn)
 	emit_additions(&part, &m, &gone);
 	change = icm_part_change(&part, ICM_CHANGE_RENAME, rn->a.path, rn->b.path, now, &m.attr);
 	change->left = left;
+	/* mv copies then: directories, and what another program has stored as many bytes */
 	if (!icm_part_fits(vol, &part))
-		return S_ISDIR(rn->a.attr.mode) ? -EXDEV : -EFBIG;
+		return -EXDEV;
 	r = icm_commit(vol, &part);
 	if (r < 0)
 		return r;

@@ -178,7 +178,11 @@ struct icm_volume {
 	size_t next_grave;
 	struct icm_known_txn known[ICM_KNOWN_TXNS]; /* ring */
 	size_t next_known;
-	uint64_t position;   /* everything in the feed up to here is in the tree */
+	uint64_t position; /* everything in the feed up to here is in the tree */
+	uint64_t
+		unexplained; /* last index at which a transaction was seen that nobody here knows */
+	bool compare_wanted; /* a listing has overwritten what this mount can only derive */
+	uint64_t compared;   /* index of tree/ up to which it was compared as a whole */
 	uint64_t lock_epoch; /* counts leases whose locks were lost; from 1 */
 	uint64_t ignore_gen; /* version of .icmfsignore that counts */
 	uint64_t meta_index;
@@ -202,6 +206,8 @@ struct icm_volume {
 	struct icm_lease_keeper *lease;		      /* owned */
 	struct icm_upkeep *upkeep;		      /* owned; NULL read-only and before start */
 	pthread_t watcher;
+	pthread_t foreign_watcher;
+	bool watches_foreign;
 	bool started;
 	atomic_bool stopping;
 };
@@ -304,10 +310,11 @@ int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sh
 		   size_t size, struct icm_content **ret, uint64_t *ret_index) ICM_MUST_CHECK;
 /* The record of a large file in this version, with its chunks: from tree/<path>
  * (whose index is returned) or, if linked_ino, from inode/<ino>. -ESTALE: there
- * is another version by now. */
+ * is another version by now. Of a large file that another program has stored as its
+ * bytes there is no record, and *ret_plain is that key. */
 int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_ino,
 		    const struct icm_version *v, struct icm_record *ret,
-		    uint64_t *ret_index) ICM_MUST_CHECK;
+		    struct icm_entry *ret_plain, uint64_t *ret_index) ICM_MUST_CHECK;
 /* A blob, verified; at most `max` bytes. */
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
 		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;

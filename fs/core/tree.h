@@ -31,8 +31,9 @@ struct icm_inode {
 	struct icm_file *views;	      /* all views of it */
 	struct icm_file *named;	      /* the one that its names stood for last, or NULL */
 	struct icm_lock_table *locks; /* owned; made with the first lock (lock-claim.c) */
-	uint64_t claim_index;	      /* of lock/<ino>, while this mount has the file's locks */
-	char *last_path;	      /* owned; where it was when another mount removed it */
+	uint64_t compared;    /* index of the store up to which its tree/ key was looked at */
+	uint64_t claim_index; /* of lock/<ino>, while this mount has the file's locks */
+	char *last_path;      /* owned; where it was when another mount removed it */
 };
 
 struct icm_name {

@@ -8,6 +8,7 @@
 #include "core/commit.h"
 #include "core/control.h"
 #include "core/feed.h"
+#include "core/foreign.h"
 #include "core/introspect.h"
 #include "core/key.h"
 #include "core/lease.h"
@@ -214,6 +215,16 @@ static int start_scratch(struct icm_volume *vol, char **ret_error)
 	return r < 0 ? fail(ret_error, r, "the scratch directory can't be used") : 0;
 }
 
+/* What can't be compared now is found when it is opened. */
+static void compare_with_store(struct icm_volume *vol)
+{
+	int r = icm_foreign_compare(vol, true);
+
+	if (r < 0)
+		icm_log_warning("changes by other programs in '%s' can't be looked for: %s",
+				vol->be->url, strerror(-r));
+}
+
 int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, void *userdata,
 		     char **ret_error)
 {
@@ -249,13 +260,17 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	pthread_mutex_unlock(&vol->lock);
 	make_lock_file(vol);
 	vol->control = icm_control_root(vol);
+	compare_with_store(vol);
 	r = start_scratch(vol, ret_error);
 	icm_volume_load_ignore(vol);
 	if (r == 0)
 		r = icm_upkeep_start(vol);
 	if (r == 0)
+		r = icm_foreign_start(vol);
+	if (r == 0)
 		r = icm_feed_start(vol);
 	if (r < 0) {
+		icm_foreign_stop(vol);
 		icm_upkeep_stop(vol);
 		icm_lease_stop(vol);
 		return fail(ret_error, r, "the watch can't be started");
@@ -328,6 +343,7 @@ void icm_volume_stop(struct icm_volume *vol)
 	vol->started = false;
 	publish_all(vol);
 	icm_feed_stop(vol);
+	icm_foreign_stop(vol);
 	icm_upkeep_stop(vol);
 	if (!vol->read_only)
 		icm_lease_stop(vol);
