@@ -442,10 +442,13 @@ void icm_part_remove_name(struct icm_volume *vol, struct icm_part *part, const s
 }
 
 void icm_name_removed(struct icm_volume *vol, struct icm_name *name, uint64_t index,
-		      struct timespec now)
+		      struct timespec now, struct icm_news *news)
 {
 	struct icm_inode *inode = name->inode;
 
+	/* the store's directory was empty: what is still in ours is gone already */
+	while (inode->first)
+		icm_apply_remove(vol, inode->first, news);
 	inode->attr.ctime = now;
 	if (inode->attr.linked) {
 		if (inode->attr.nlink)

@@ -82,7 +82,7 @@ void icm_part_touch_inode(struct icm_volume *vol, struct icm_part *part, const s
 			  int links, struct timespec now);
 /* After such a commit, volume->lock held: the inode has one name less. */
 void icm_name_removed(struct icm_volume *vol, struct icm_name *name, uint64_t index,
-		      struct timespec now);
+		      struct timespec now, struct icm_news *news);
 
 /* The view of a file that isn't published yet, referenced and with its commit
  * lock held, so that no publication is under way: whoever changes such a file

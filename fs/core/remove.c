@@ -88,7 +88,7 @@ static int unlink_once(struct icm_volume *vol, const struct icm_call *call, stru
 	icm_grave_dig(vol, p->path, part.index);
 	name = icm_tree_find(&vol->tree, dir, text);
 	if (name && name->inode == p->inode)
-		icm_name_removed(vol, name, part.index, now);
+		icm_name_removed(vol, name, part.index, now, &news);
 	icm_apply_dir_time(dir, now, part.index, &news);
 	icm_news_inode(&news, p->inode, false);
 	icm_news_apart(&news, p->inode, NULL, ICM_EVENT_ATTRIB);
@@ -208,7 +208,7 @@ static int rmdir_once(struct icm_volume *vol, const struct icm_call *call, struc
 	icm_grave_dig(vol, p->path, part.index);
 	name = icm_tree_find(&vol->tree, dir, text);
 	if (name && name->inode == p->inode)
-		icm_name_removed(vol, name, part.index, now);
+		icm_name_removed(vol, name, part.index, now, &news);
 	icm_apply_dir_time(dir, now, part.index, &news);
 	icm_news_inode(&news, p->inode, false);
 	pthread_mutex_unlock(&vol->lock);

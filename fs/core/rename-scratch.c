@@ -159,7 +159,7 @@ static int place_once(struct icm_scratch_rename *sr, struct icm_inode *dir, stru
 	icm_feed_own_commit(vol, part.index);
 	name = icm_tree_find(&vol->tree, dir, sr->to);
 	if (name && name->inode == b->inode)
-		icm_name_removed(vol, name, part.index, now);
+		icm_name_removed(vol, name, part.index, now, &news);
 	name = icm_tree_find(&vol->tree, dir, sr->to)
 		       ? NULL
 		       : icm_tree_add(&vol->tree, dir, sr->to, f->inode);

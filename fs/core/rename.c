@@ -236,7 +236,7 @@ static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct
 	if (to) {
 		icm_news_inode(news, to->inode, false);
 		icm_news_apart(news, to->inode, NULL, ICM_EVENT_ATTRIB);
-		icm_name_removed(vol, to, index, now);
+		icm_name_removed(vol, to, index, now, news);
 	}
 	from = icm_tree_move(&vol->tree, from, rn->to_dir, rn->to);
 	from->attr_index = from->tree_index = index;
