@@ -457,13 +457,25 @@ static int publish_once(struct icm_volume *vol, struct icm_file *f, struct icm_p
 	return r;
 }
 
+/* Another mount on a faster host may be first many times in turn. */
+static bool may_try(int tries, int64_t deadline_ns)
+{
+	struct timespec pause = { .tv_nsec = (long)(icm_random_u64() % (5 * ICM_NS_PER_MS)) };
+
+	if (tries < ICM_CONFLICT_TRIES)
+		return true;
+	nanosleep(&pause, NULL);
+	return icm_now_ns() < deadline_ns;
+}
+
 int icm_file_publish(struct icm_volume *vol, struct icm_file *f, pid_t pid)
 {
+	struct icm_ctx ctx = icm_volume_ctx(vol);
 	int r = -ESTALE;
 	struct icm_append_to append = { 0 };
 
 	pthread_mutex_lock(&f->commit);
-	for (int tries = 0; r == -ESTALE && tries < ICM_CONFLICT_TRIES; tries++) {
+	for (int tries = 0; r == -ESTALE && may_try(tries, ctx.deadline_ns); tries++) {
 		__attribute__((cleanup(icm_publication_clear))) struct icm_publication p = { 0 };
 
 		r = given_up(vol, f);
