@@ -273,14 +273,35 @@ static void note_node(void *userdata, uint64_t node)
 	*(uint64_t *)userdata = node;
 }
 
+struct dir_query {
+	struct icm_front *front;
+	bool is_dir;
+};
+
+static void ask_for_dir(void *userdata, uint64_t node)
+{
+	struct dir_query *q = userdata;
+
+	q->is_dir = icm_view_is_dir(icm_node_view(q->front, node));
+}
+
+/* The number of a directory that is gone may be a file's by now. */
+static bool is_dir(struct icm_front *front, uint64_t node)
+{
+	struct dir_query q = { front, node == FUSE_ROOT_ID };
+
+	if (!q.is_dir)
+		icm_known_visit(front->known, node, ask_for_dir, &q);
+	return q.is_dir;
+}
+
 static void expire_again(void *userdata, uint64_t parent, const char *name)
 {
 	struct icm_notifier *n = userdata;
 	uint64_t node = 0;
 
-	/* the number of a directory that is gone may be a file's by now */
 	icm_known_find(n->front->known, parent, name, note_node, &node);
-	if (!node)
+	if (!node || !is_dir(n->front, parent))
 		return;
 	icm_notify_attr(n->front, node);
 	expire(n, parent, name);

@@ -181,6 +181,15 @@ bool icm_known_has(struct icm_known *k, uint64_t node)
 	return find_node_locked(k, node);
 }
 
+void icm_known_visit(struct icm_known *k, uint64_t node, void (*fn)(void *userdata, uint64_t node),
+		     void *userdata)
+{
+	ICM_LOCK_SCOPE(&k->lock);
+
+	if (find_node_locked(k, node))
+		fn(userdata, node);
+}
+
 uint64_t icm_known_find(struct icm_known *k, uint64_t parent, const char *text,
 			void (*pin)(void *userdata, uint64_t node), void *userdata)
 {

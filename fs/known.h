@@ -26,6 +26,10 @@ void icm_known_rename(struct icm_known *k, uint64_t parent, const char *name, ui
 		      const char *to_name);
 
 bool icm_known_has(struct icm_known *k, uint64_t node);
+/* Calls back for the node, while the kernel's references can't go; not if the kernel
+ * doesn't know it. */
+void icm_known_visit(struct icm_known *k, uint64_t node, void (*fn)(void *userdata, uint64_t node),
+		     void *userdata);
 /* The node under a name, or 0. `pin` is called for it, while the kernel's
  * references can't go, to take one more. */
 uint64_t icm_known_find(struct icm_known *k, uint64_t parent, const char *name,
