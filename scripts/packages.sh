@@ -28,6 +28,8 @@ test   shellcheck         checks of shell scripts
 test   man-db             checks of the manual pages
 test   sqlite3            damages stores, works inside a mount
 test   jq                 JSON in tests, works inside a mount
+test   curl               asks test servers of Consul
+test   debian-archive-keyring  verifies the package of Consul
 test   rsync              works inside a mount
 test   git                works inside a mount
 test   ed                 works inside a mount

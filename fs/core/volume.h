@@ -50,7 +50,8 @@ bool icm_volume_is_read_only(const struct icm_volume *vol);
 const char *icm_volume_url(const struct icm_volume *vol);
 /* Waits until the tree copy has everything committed before this call. */
 int icm_volume_catch_up(struct icm_volume *vol);
-/* The same if the store answers at once; what fails leaves the tree as it is. */
+/* The same if the store tells its index within a second; what fails leaves the tree
+ * as it is. Reading what is new is bounded as every call is, by the mount's timeout. */
 void icm_volume_glance(struct icm_volume *vol);
 /* Bytes not yet published (open dirty files) and files concerned. */
 void icm_volume_unsaved(struct icm_volume *vol, uint64_t *ret_files, uint64_t *ret_bytes);
