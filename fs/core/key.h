@@ -16,8 +16,9 @@
 #include "util/buf.h"
 #include "util/digest.h"
 
-#define ICM_NAME_MAX 255  /* bytes of a component */
-#define ICM_PATH_MAX 4096 /* bytes of a path */
+#define ICM_NAME_MAX 255 /* bytes of a component */
+#define ICM_PATH_MAX                                                                               \
+	5120 /* bytes of a path; what a call names at most, and some directories above */
 
 /* Appends the encoded path to b. */
 void icm_key_encode(struct icm_buf *b, const char *path);

@@ -17,7 +17,7 @@
  * hostile store can't make a mount build a large JSON tree. */
 #define ICM_SMALL_VALUE_MAX ((size_t)64 << 10) /* directory times, meta, lease, lock */
 #define ICM_ATTR_VALUE_MAX  ((size_t)1 << 20)
-#define ICM_LIST_VALUE_MAX  ((size_t)256 << 10)			      /* records and chunk lists */
+#define ICM_LIST_VALUE_MAX  ((size_t)512 << 10)			      /* records and chunk lists */
 #define ICM_INODE_VALUE_MAX (ICM_ATTR_VALUE_MAX + ICM_LIST_VALUE_MAX) /* inode/, hist/ */
 #define ICM_FEED_VALUE_MAX  ((size_t)64 << 20)			      /* feed and log */
 

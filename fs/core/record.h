@@ -24,7 +24,7 @@
 #define ICM_INO_ROOT	     1
 #define ICM_INO_CONTROL	     2 /* .icmfs; up to 15 reserved */
 #define ICM_INO_FIRST	     16
-#define ICM_FILE_SIZE_MAX    (UINT64_C(1) << 30)   /* 1 GiB; EFBIG beyond */
+#define ICM_FILE_SIZE_MAX    (UINT64_C(3) << 30)   /* 3 GiB; EFBIG beyond */
 #define ICM_CHUNK_BYTES	     (UINT64_C(512) << 10) /* of a large file */
 #define ICM_PLAIN_MAX	     ((size_t)256 << 10)   /* largest plain file */
 #define ICM_CHUNKS_MAX	     ((size_t)(ICM_FILE_SIZE_MAX / ICM_CHUNK_BYTES))
