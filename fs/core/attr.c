@@ -409,11 +409,26 @@ static ssize_t give(const void *value, size_t len, void *buf, size_t size)
 	return (ssize_t)len;
 }
 
+ssize_t icm_attr_give_xattr(const struct icm_attr *a, const char *name, void *buf, size_t size)
+{
+	const struct icm_xattr *x = icm_attr_xattr(a, name);
+
+	return x ? give(x->value, x->len, buf, size) : -ENODATA;
+}
+
+ssize_t icm_attr_give_xattrs(const struct icm_attr *a, char *buf, size_t size)
+{
+	ICM_AUTOBUF struct icm_buf names = ICM_BUF_INIT(0);
+
+	for (size_t i = 0; i < a->n_xattrs; i++)
+		icm_buf_add(&names, a->xattrs[i].name, strlen(a->xattrs[i].name) + 1);
+	return give(names.data, names.len, buf, size);
+}
+
 ssize_t icm_shared_getxattr(struct icm_view *view, const struct icm_call *call, const char *name,
 			    void *buf, size_t size)
 {
 	struct icm_volume *vol = view->vol;
-	const struct icm_xattr *x;
 
 	(void)call;
 	if (strcmp(name, XATTR_LOCK) == 0 && S_ISREG(view->type)) {
@@ -422,22 +437,16 @@ ssize_t icm_shared_getxattr(struct icm_view *view, const struct icm_call *call, 
 		return give(scope, strlen(scope), buf, size);
 	}
 	ICM_LOCK_SCOPE(&vol->lock);
-	x = icm_attr_xattr(&inode_of(view)->attr, name);
-	return x ? give(x->value, x->len, buf, size) : -ENODATA;
+	return icm_attr_give_xattr(&inode_of(view)->attr, name, buf, size);
 }
 
 ssize_t icm_shared_listxattr(struct icm_view *view, const struct icm_call *call, char *buf,
 			     size_t size)
 {
-	struct icm_volume *vol = view->vol;
-	const struct icm_attr *a = &inode_of(view)->attr;
-	ICM_AUTOBUF struct icm_buf names = ICM_BUF_INIT(0);
-	ICM_LOCK_SCOPE(&vol->lock);
+	ICM_LOCK_SCOPE(&view->vol->lock);
 
 	(void)call;
-	for (size_t i = 0; i < a->n_xattrs; i++)
-		icm_buf_add(&names, a->xattrs[i].name, strlen(a->xattrs[i].name) + 1);
-	return give(names.data, names.len, buf, size);
+	return icm_attr_give_xattrs(&inode_of(view)->attr, buf, size);
 }
 
 /* Which names can be set, as on other file systems. */

@@ -46,5 +46,8 @@ void icm_file_doubt(struct icm_volume *vol, struct icm_file *f);
  * become another one. -ESTALE: look up again; not for what this call has `made`. */
 int icm_file_open_found(struct icm_view **view, const struct icm_call *call, int flags, bool made,
 			struct stat *ret_st, struct icm_open_result *ret);
+/* A value, or the names (as icm_fs_getxattr and icm_fs_listxattr), of what is stored. */
+ssize_t icm_attr_give_xattr(const struct icm_attr *a, const char *name, void *buf, size_t size);
+ssize_t icm_attr_give_xattrs(const struct icm_attr *a, char *buf, size_t size);
 
 #endif

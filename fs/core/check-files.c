@@ -94,7 +94,7 @@ static int check_chunk_list(struct icm_check *c, const char *key, const struct i
 	return 0;
 }
 
-static int check_record_blobs(struct icm_check *c, const char *key, const struct icm_record *rec)
+int icm_check_record_blobs(struct icm_check *c, const char *key, const struct icm_record *rec)
 {
 	if (rec->form != ICM_RECORD_CHUNKS)
 		return 0;
@@ -104,6 +104,17 @@ static int check_record_blobs(struct icm_check *c, const char *key, const struct
 	return 0;
 }
 
+static void add_hash(struct icm_check *c, const struct icm_attr *a)
+{
+	if (!a->has_hash)
+		return;
+	if (c->n_hashes == c->cap_hashes) {
+		c->cap_hashes = c->cap_hashes ? 2 * c->cap_hashes : 256;
+		c->hashes = icm_xrealloc(c->hashes, c->cap_hashes * sizeof(*c->hashes));
+	}
+	c->hashes[c->n_hashes++] = a->hash;
+}
+
 /* What an inode or an earlier version consists of: a record, or one blob. */
 static int check_stored(struct icm_check *c, const char *key, const struct icm_attr *attr,
 			const struct icm_record *rec)
@@ -111,7 +122,7 @@ static int check_stored(struct icm_check *c, const char *key, const struct icm_a
 	if (rec) {
 		if (rec->form == ICM_RECORD_SYMLINK && attr->size != strlen(rec->target))
 			ERROR(c, key, "size is not the length of the link's target");
-		return check_record_blobs(c, key, rec);
+		return icm_check_record_blobs(c, key, rec);
 	}
 	if (attr->size > ICM_PLAIN_MAX)
 		ERROR(c, key, "%" PRIu64 " bytes without a list of chunks", attr->size);
@@ -179,7 +190,7 @@ static int check_record(struct icm_check *c, const char *key, const struct icm_a
 		ERROR(c, key, "size is not the length of the link's target");
 	if (rec.form == ICM_RECORD_CHUNKS)
 		check_hash(c, key, attr, e);
-	return check_record_blobs(c, key, &rec);
+	return icm_check_record_blobs(c, key, &rec);
 }
 
 /* ---- tree/ ---- */
@@ -212,7 +223,7 @@ static int note_foreign(struct icm_check *c, const struct icm_entry *e)
 	NOTE(c, e->key, "written by another program, not yet seen by a mount");
 	if (e->flags != ICM_FLAGS_RECORD || icm_record_decode(e->value, e->len, &rec) < 0)
 		return 0;
-	return check_record_blobs(c, e->key, &rec);
+	return icm_check_record_blobs(c, e->key, &rec);
 }
 
 /* A tree/<path> without a usable attr/<path>. */
@@ -374,6 +385,7 @@ static int add_name(struct icm_check *c, const char *key)
 		return 0;
 	}
 	name.index = e.modify_index;
+	add_hash(c, &name.attr);
 	c->names = icm_xrealloc(c->names, (c->n_names + 1) * sizeof(*c->names));
 	c->names[c->n_names++] = name;
 	return 0;
@@ -478,6 +490,7 @@ static int check_hist(struct icm_check *c, const char *key)
 		ERROR(c, key, "not a valid earlier version");
 		return 0;
 	}
+	add_hash(c, &h.attr);
 	return check_stored(c, key, &h.attr, h.plain ? NULL : &h.record);
 }
 
@@ -538,6 +551,8 @@ void icm_check_files_clear(struct icm_check *c)
 		icm_attr_clear(&c->names[i].attr);
 	}
 	free(c->names);
+	free(c->hashes);
 	c->names = NULL;
-	c->n_names = 0;
+	c->hashes = NULL;
+	c->n_names = c->n_hashes = 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Inside check: what one pass over a store knows. check.c reads the keys and
  * judges those that stand for themselves, check-files.c judges the tree: names,
- * attributes, records and contents against each other. */
+ * attributes, records and contents against each other; check-snapshots.c that what
+ * snapshots refer to is there. */
 #ifndef ICM_CORE_CHECK_STATE_H
 #define ICM_CORE_CHECK_STATE_H
 
@@ -33,6 +34,8 @@ struct icm_check {
 	size_t n_blobs;
 	struct icm_check_name *names; /* by key */
 	size_t n_names;
+	struct icm_sha256 *hashes; /* of contents in tree/ and hist/, as the attributes say */
+	size_t n_hashes, cap_hashes;
 	struct icm_check_report *report;
 };
 
@@ -49,8 +52,14 @@ int icm_check_read(struct icm_check *c, const char *key, struct icm_entry *ret);
 /* The blob, marked as used; NULL when it isn't there. */
 struct icm_check_blob *icm_check_use_blob(struct icm_check *c, const struct icm_sha256 *sum);
 
+/* The blobs of a record that stands in the value of `key`. */
+int icm_check_record_blobs(struct icm_check *c, const char *key, const struct icm_record *rec);
+
 /* Judges attr/, tree/, inode/ and hist/; fills names. */
 int icm_check_files(struct icm_check *c);
 void icm_check_files_clear(struct icm_check *c);
+
+/* Judges snap/, after the files. */
+int icm_check_snapshots(struct icm_check *c);
 
 #endif

@@ -235,7 +235,7 @@ static int judge_floor(struct icm_check *c, const char *key)
 	return 0;
 }
 
-/* Keys of other subjects, and what has its place in check-files.c. */
+/* What has its place in check-files.c and check-snapshots.c. */
 static int judge_nothing(struct icm_check *c, const char *key)
 {
 	return 0;
@@ -254,7 +254,7 @@ static const struct {
 	{ "attr/", judge_nothing }, { "tree/", judge_nothing }, { "inode/", judge_nothing },
 	{ "hist/", judge_nothing }, { "blob/", judge_blob },	{ "feed/", judge_feed },
 	{ "log/", judge_log },	    { "lease/", judge_lease },	{ "lock/", judge_lock },
-	{ "change/", judge_later }, { "snap/", judge_later },
+	{ "change/", judge_later }, { "snap/", judge_nothing },
 };
 
 /* Keys by themselves. */
@@ -347,6 +347,8 @@ static int one_pass(struct icm_check *c, char **ret_error)
 		r = judge_key(c, c->keys.v[i].key);
 	if (r >= 0)
 		r = icm_check_files(c);
+	if (r >= 0)
+		r = icm_check_snapshots(c);
 	if (r < 0)
 		return r;
 	note_orphans(c);

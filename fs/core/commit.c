@@ -137,8 +137,9 @@ static char *feed_value(struct icm_volume *vol, const struct batch *b, const cha
 	for (size_t i = 0; i < b->n_parts; i++) {
 		if (b->parts[i]->pid != b->parts[0]->pid)
 			rec.pid = 0; /* several programs share the transaction */
-		memcpy(changes + rec.n_changes, b->parts[i]->changes,
-		       b->parts[i]->n_changes * sizeof(*changes));
+		if (b->parts[i]->n_changes) /* a snapshot changes no name */
+			memcpy(changes + rec.n_changes, b->parts[i]->changes,
+			       b->parts[i]->n_changes * sizeof(*changes));
 		rec.n_changes += b->parts[i]->n_changes;
 	}
 	program = program_of((pid_t)rec.pid);

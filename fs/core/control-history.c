@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/history.h"
 #include "core/key.h"
 #include "core/shared.h"
 #include "util/log.h"
@@ -31,21 +32,6 @@ static int list_keys(struct icm_volume *vol, const char *prefix, struct icm_entr
 	uint64_t index;
 
 	return icm_backend_list(icm_volume_backend(vol), &ctx, prefix, true, ret, &index);
-}
-
-static int load_hist(struct icm_volume *vol, const char *path, uint64_t index, struct icm_hist *ret)
-{
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOFREE char *key = icm_key_hist(path, index);
-	ICM_AUTOENTRY struct icm_entry e = { 0 };
-	int r = icm_backend_get(icm_volume_backend(vol), &ctx, key, &e);
-
-	if (r < 0)
-		return r;
-	if (icm_hist_decode(e.value, e.len, ret) == 0)
-		return 0;
-	icm_log_err("'%s' is damaged: that version can't be read", key);
-	return -EIO;
 }
 
 /* Whether the path or anything below it has versions: 0, -ENOENT. */
@@ -119,20 +105,14 @@ static int dir_attributes(struct icm_control_node *parent, const char *path, str
 
 static struct stat version_attributes(const struct icm_attr *a)
 {
-	mode_t type = S_ISLNK(a->mode) ? S_IFLNK : S_IFREG;
+	const struct icm_inode inode = { .attr = *a };
+	struct stat st;
 
-	return (struct stat){
-		.st_mode = type | (a->mode & (S_ISLNK(a->mode) ? 0777 : 0444)),
-		.st_nlink = 1,
-		.st_uid = a->uid,
-		.st_gid = a->gid,
-		.st_size = (off_t)a->size,
-		.st_blocks = (blkcnt_t)((a->size + 511) / 512),
-		.st_blksize = 4096,
-		.st_atim = a->atime,
-		.st_mtim = a->mtime,
-		.st_ctim = a->ctime,
-	};
+	icm_inode_stat(&inode, &st);
+	st.st_mode = S_ISLNK(a->mode) ? a->mode : S_IFREG | (a->mode & 0444);
+	st.st_nlink = 1;
+	st.st_rdev = 0;
+	return st;
 }
 
 /* ---- names ---- */
@@ -147,7 +127,7 @@ static int lookup_version(struct icm_control_node *dir, uint64_t index,
 {
 	struct icm_hist hist;
 	struct stat st;
-	int r = load_hist(dir->view.vol, dir->path, index, &hist);
+	int r = icm_history_load(dir->view.vol, dir->path, index, &hist);
 
 	if (r < 0)
 		return r;
@@ -211,7 +191,7 @@ static int compare_entries(const void *a, const void *b)
 	return r ? r : S_ISDIR(x->type) - S_ISDIR(y->type);
 }
 
-static void sort_entries(struct icm_control_handle *h, size_t from)
+void icm_control_sort_entries(struct icm_control_handle *h, size_t from)
 {
 	size_t to = from;
 
@@ -238,79 +218,21 @@ int icm_control_history_list(struct icm_control_handle *h, const char *path)
 		return r;
 	for (size_t i = 0; i < list.n; i++)
 		add_key(h, path, list.v[i].key);
-	sort_entries(h, from);
+	icm_control_sort_entries(h, from);
 	return 0;
 }
 
 /* ---- contents ---- */
 
-static int fetch(void *userdata, const struct icm_sha256 *sum, void *buf, size_t len)
-{
-	ICM_AUTOFREE void *bytes = NULL;
-	size_t got;
-	int r = icm_load_blob(userdata, sum, ICM_CHUNK_BYTES, &bytes, &got);
-
-	if (r == -ENOENT || (r >= 0 && got != len))
-		return -EIO;
-	if (r >= 0)
-		memcpy(buf, bytes, len);
-	return r;
-}
-
-static int open_plain(struct icm_volume *vol, const struct icm_hist *hist, struct icm_data **ret)
-{
-	ICM_AUTOFREE void *bytes = NULL;
-	size_t len;
-	int r = icm_load_blob(vol, &hist->attr.hash, ICM_PLAIN_MAX, &bytes, &len);
-
-	if (r < 0)
-		return r == -ENOENT ? -EIO : r;
-	*ret = icm_data_from_bytes(vol->work_dir, bytes, len);
-	return 0;
-}
-
-/* A long list of chunks is a blob of its own. */
-static int load_chunk_list(struct icm_volume *vol, struct icm_record *rec)
-{
-	size_t want = icm_chunk_count(rec->size), len;
-	ICM_AUTOFREE void *bytes = NULL;
-	int r;
-
-	if (!rec->list_is_blob)
-		return 0;
-	r = icm_load_blob(vol, &rec->list, SIZE_MAX, &bytes, &len);
-	if (r < 0)
-		return r == -ENOENT ? -EIO : r;
-	if (icm_chunks_decode(bytes, len, want, &rec->chunks) < 0)
-		return -EIO;
-	rec->n_chunks = want;
-	return 0;
-}
-
-static int open_contents(struct icm_volume *vol, struct icm_hist *hist, struct icm_data **ret)
-{
-	int r;
-
-	if (hist->plain)
-		return open_plain(vol, hist, ret);
-	if (hist->record.form != ICM_RECORD_CHUNKS)
-		return 0; /* a fifo or a device: nothing to read */
-	r = load_chunk_list(vol, &hist->record);
-	if (r < 0)
-		return r;
-	return icm_data_from_chunks(vol->work_dir, hist->record.size, hist->record.chunks, fetch,
-				    vol, ret);
-}
-
 int icm_control_version_open(struct icm_control_handle *h)
 {
 	struct icm_control_node *n = icm_control_node_of(h->h.view);
 	struct icm_hist hist;
-	int r = load_hist(n->view.vol, n->path, n->index, &hist);
+	int r = icm_history_load(n->view.vol, n->path, n->index, &hist);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	r = open_contents(n->view.vol, &hist, &h->data);
+	r = icm_history_contents(n->view.vol, &hist, &h->data);
 	icm_hist_clear(&hist);
 	return r;
 }
@@ -318,7 +240,7 @@ int icm_control_version_open(struct icm_control_handle *h)
 int icm_control_version_readlink(struct icm_control_node *n, char **ret_target)
 {
 	struct icm_hist hist;
-	int r = load_hist(n->view.vol, n->path, n->index, &hist);
+	int r = icm_history_load(n->view.vol, n->path, n->index, &hist);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;

@@ -10,6 +10,7 @@
 #include "core/data.h"
 #include "core/introspect.h"
 #include "core/record.h"
+#include "core/snapshot-view.h"
 #include "util/map.h"
 
 enum icm_control_kind {
@@ -29,6 +30,7 @@ struct icm_control {
 	pthread_mutex_t lock; /* protects the rest */
 	struct icm_map nodes;
 	struct icm_control_node *all;
+	struct icm_snapshots *snapshots; /* owned; constant */
 };
 
 struct icm_control_node {
@@ -100,8 +102,14 @@ int icm_control_log_more(struct icm_control_handle *h, size_t want) ICM_MUST_CHE
 
 int icm_control_history_lookup(struct icm_control_node *dir, const char *name,
 			       struct icm_control_node **ret) ICM_MUST_CHECK;
+/* Sorts the entries from number `from` on by name, and leaves one of each. */
+void icm_control_sort_entries(struct icm_control_handle *h, size_t from);
 int icm_control_history_list(struct icm_control_handle *h, const char *path) ICM_MUST_CHECK;
 int icm_control_version_open(struct icm_control_handle *h) ICM_MUST_CHECK;
 int icm_control_version_readlink(struct icm_control_node *n, char **ret_target) ICM_MUST_CHECK;
+
+/* ---- control-snapshots.c ---- */
+
+int icm_control_snapshots_list(struct icm_control_handle *h) ICM_MUST_CHECK;
 
 #endif

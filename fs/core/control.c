@@ -24,7 +24,7 @@ static const struct fixed {
 	{ "locks", ICM_CONTROL_LOCKS, ICM_INO_CONTROL + 3, S_IFREG | 0440 },
 	{ "log", ICM_CONTROL_LOG, ICM_INO_CONTROL + 4, S_IFREG | 0440 },
 	{ "history", ICM_CONTROL_HISTORY, ICM_INO_CONTROL + 5, S_IFDIR | 0555 },
-	{ "snapshots", ICM_CONTROL_SNAPSHOTS, ICM_INO_CONTROL + 6, S_IFDIR | 0555 },
+	{ "snapshots", ICM_CONTROL_SNAPSHOTS, ICM_INO_SNAPSHOTS, S_IFDIR | 0755 },
 };
 
 static const struct fixed *find_fixed(enum icm_control_kind kind)
@@ -118,6 +118,7 @@ static void take_out(struct icm_control_node *n)
 
 static void free_control(struct icm_control *c)
 {
+	icm_snapshots_free(c->snapshots);
 	icm_map_free(&c->nodes);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -143,6 +144,7 @@ struct icm_view *icm_control_root(struct icm_volume *vol)
 
 	c->vol = vol;
 	c->since = icm_wall_time();
+	c->snapshots = icm_snapshots_new(vol);
 	pthread_mutex_init(&c->lock, NULL);
 	return &add_locked(c, ICM_CONTROL_ROOT, "", 0, S_IFDIR)->view;
 }
@@ -245,6 +247,35 @@ static int lookup_fixed(struct icm_control_node *root, const char *name,
 	return -ENOENT;
 }
 
+/* ---- snapshots ---- */
+
+static bool has_snapshots(struct icm_view *view)
+{
+	return icm_control_node_of(view)->kind == ICM_CONTROL_SNAPSHOTS;
+}
+
+static int lookup_snapshot(struct icm_view *view, const struct icm_call *call, const char *name,
+			   struct icm_view **ret_view, struct stat *ret_st)
+{
+	if (would_wait(view, call))
+		return ICM_WOULD_WAIT;
+	return icm_snapshots_lookup(icm_control_node_of(view)->c->snapshots, name, ret_view,
+				    ret_st);
+}
+
+static int control_mkdir(struct icm_view *view, const struct icm_call *call, const char *name,
+			 mode_t mode, struct icm_view **ret_view, struct stat *ret_st)
+{
+	int r = has_snapshots(view) ? icm_snapshot_create(view->vol, name, call->pid) : -EPERM;
+
+	return r < 0 ? r : lookup_snapshot(view, call, name, ret_view, ret_st);
+}
+
+static int control_rmdir(struct icm_view *view, const struct icm_call *call, const char *name)
+{
+	return has_snapshots(view) ? icm_snapshot_delete(view->vol, name, call->pid) : -EPERM;
+}
+
 static int control_lookup(struct icm_view *view, const struct icm_call *call, const char *name,
 			  struct icm_view **ret_view, struct stat *ret_st)
 {
@@ -253,6 +284,8 @@ static int control_lookup(struct icm_view *view, const struct icm_call *call, co
 
 	if (!S_ISDIR(view->type))
 		return -ENOTDIR;
+	if (dir->kind == ICM_CONTROL_SNAPSHOTS)
+		return lookup_snapshot(view, call, name, ret_view, ret_st);
 	if (dir->kind == ICM_CONTROL_ROOT)
 		r = lookup_fixed(dir, name, &n);
 	else if (dir->kind == ICM_CONTROL_HISTORY)
@@ -459,14 +492,15 @@ static int fill_entries(struct icm_control_handle *h)
 		for (size_t i = 1; i < ICM_COUNT(fixed); i++)
 			icm_control_add_entry(h, fixed[i].name, fixed[i].ino,
 					      fixed[i].mode & S_IFMT);
+	if (n->kind == ICM_CONTROL_SNAPSHOTS)
+		return icm_control_snapshots_list(h);
 	return n->kind == ICM_CONTROL_HISTORY ? icm_control_history_list(h, n->path) : 0;
 }
 
-/* Begins anew where the reader begins. The history asks the store. */
+/* Begins anew where the reader begins. History and snapshots ask the store. */
 static int start_entries(struct icm_control_handle *h, const struct icm_call *call)
 {
-	if (icm_control_node_of(h->h.view)->kind == ICM_CONTROL_HISTORY &&
-	    would_wait(h->h.view, call))
+	if (icm_control_node_of(h->h.view)->kind != ICM_CONTROL_ROOT && would_wait(h->h.view, call))
 		return ICM_WOULD_WAIT;
 	return fill_entries(h);
 }
@@ -498,6 +532,8 @@ static void control_releasedir(struct icm_handle *h)
 const struct icm_view_ops icm_control_view_ops = {
 	.name = "control",
 	.lookup = control_lookup,
+	.mkdir = control_mkdir,
+	.rmdir = control_rmdir,
 	.getattr = control_getattr,
 	.setattr = control_setattr,
 	.readlink = control_readlink,

@@ -18,7 +18,8 @@
  *                 file named by its index, with the attributes it had, and
  *                 hides a path of that name. A directory lets in whom the present
  *                 directory of this path lets in.
- *   snapshots/    empty
+ *   snapshots/    read-only states of the whole tree: mkdir makes one of the present
+ *                 state, rmdir forgets one with all that is in it
  *
  * Times are UTC, "2024-12-31T23:59:59.123456Z". A path that isn't UTF-8 is
  * spelled as in keys (percent-encoded). Files are generated when they are
@@ -38,6 +39,9 @@ extern const struct icm_view_ops icm_control_view_ops;
 struct icm_view *icm_control_root(struct icm_volume *vol);
 /* Frees all views of the directory, referenced or not; no handle is open. Takes NULL. */
 void icm_control_close(struct icm_view *root);
+
+/* Number of .icmfs/snapshots. */
+#define ICM_INO_SNAPSHOTS (ICM_INO_CONTROL + 6) /* with core/record.h */
 
 /* Fresh JSON text of status, as .icmfs/status shows it. */
 char *icm_control_status(struct icm_volume *vol);

@@ -116,38 +116,23 @@ static struct timespec later(struct timespec a, struct timespec b)
 
 void icm_file_stat(struct icm_volume *vol, struct icm_file *f, struct stat *st)
 {
-	const struct icm_inode *inode = f->inode;
-	const struct icm_attr *a = &inode->attr;
-	uint64_t size = S_ISREG(a->mode) ? f->version.size : a->size;
-	struct timespec mtime = S_ISREG(a->mode) ? f->version.mtime : a->mtime;
-	struct timespec atime = a->atime, ctime = a->ctime;
-	uint64_t holes = f->version.holes;
+	uint64_t size = f->version.size, holes = f->version.holes;
 
 	(void)vol;
+	icm_inode_stat(f->inode, st);
+	if (!S_ISREG(st->st_mode))
+		return;
+	st->st_mtim = f->version.mtime;
 	if (f->dirty) {
 		size = f->dirty_size;
 		holes = f->dirty_holes;
-		mtime = f->times_set ? f->set_mtime : f->dirty_time;
+		st->st_mtim = f->times_set ? f->set_mtime : f->dirty_time;
 		if (f->times_set)
-			atime = f->set_atime;
-		ctime = later(ctime, f->dirty_time);
+			st->st_atim = f->set_atime;
+		st->st_ctim = later(st->st_ctim, f->dirty_time);
 	}
-	if (S_ISDIR(a->mode))
-		size = 4096;
-	*st = (struct stat){
-		.st_ino = f->view.ino,
-		.st_mode = a->mode,
-		.st_nlink = icm_inode_nlink(inode),
-		.st_uid = a->uid,
-		.st_gid = a->gid,
-		.st_rdev = a->rdev,
-		.st_size = (off_t)size,
-		.st_blksize = 4096,
-		.st_blocks = (blkcnt_t)((size - holes + 511) / 512),
-		.st_atim = atime,
-		.st_mtim = mtime,
-		.st_ctim = ctime,
-	};
+	st->st_size = (off_t)size;
+	st->st_blocks = (blkcnt_t)((size - holes + 511) / 512);
 }
 
 /* ---- news ---- */

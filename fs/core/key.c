@@ -203,6 +203,11 @@ char *icm_key_lock(uint64_t ino)
 	return icm_asprintf("lock/%" PRIu64, ino);
 }
 
+char *icm_key_snap(const char *name)
+{
+	return key_of(ICM_KEY_SNAPS, name, "");
+}
+
 /* All of `text` as decimal digits; leading zeros are the caller's affair. */
 static int parse_digits(const char *text, uint64_t *ret_n)
 {

@@ -43,6 +43,7 @@ char *icm_key_blob(const struct icm_sha256 *sum);     /* blob/<hex> */
 char *icm_key_hist(const char *path, uint64_t index); /* hist/<path>%v<index, 20 digits> */
 char *icm_key_feed(const char *id);		      /* feed/<id> */
 char *icm_key_lock(uint64_t ino);		      /* lock/<ino in decimal> */
+char *icm_key_snap(const char *name);		      /* snap/<name> */
 
 /* Reads the decimal number behind `prefix` in `key`; -EINVAL for anything but
  * the one spelling of a number in 1 … 2^52-1. */
@@ -53,6 +54,7 @@ int icm_key_parse_hist(const char *key, char **ret_path, uint64_t *ret_index) IC
 #define ICM_KEY_META  "meta"
 #define ICM_KEY_HEAD  "head"
 #define ICM_KEY_FLOOR "floor"
+#define ICM_KEY_SNAPS "snap/"
 
 /* A component is valid for creation: 0, -ENAMETOOLONG, or -EINVAL. */
 int icm_name_check(const char *name) ICM_MUST_CHECK;

@@ -228,18 +228,26 @@ bool icm_file_is_loaded(struct icm_volume *vol, const struct icm_file *f, uint64
 	return f->data && f->data_gen == v.gen && !icm_data_needs_fetch(f->data, off, len);
 }
 
-static int load_large(struct icm_volume *vol, const struct place *p, struct icm_data **ret,
-		      uint64_t *ret_index)
+int icm_load_chunks(struct icm_volume *vol, struct icm_record *rec, struct icm_data **ret)
+{
+	int r = rec->chunks ? 0 : load_chunk_list(vol, rec);
+
+	return r < 0 ? r
+		     : icm_data_from_chunks(vol->work_dir, rec->size, rec->chunks, fetch_chunk, vol,
+					    ret);
+}
+
+int icm_load_large(struct icm_volume *vol, const char *path, uint64_t linked_ino,
+		   const struct icm_version *v, struct icm_data **ret, uint64_t *ret_index)
 {
 	ICM_AUTORECORD struct icm_record rec = { 0 };
 	ICM_AUTOENTRY struct icm_entry plain = { 0 };
-	int r = icm_load_record(vol, p->path, p->linked_ino, &p->version, &rec, &plain, ret_index);
+	int r = icm_load_record(vol, path, linked_ino, v, &rec, &plain, ret_index);
 
 	if (r < 0)
 		return r;
 	if (!plain.key)
-		return icm_data_from_chunks(vol->work_dir, rec.size, rec.chunks, fetch_chunk, vol,
-					    ret);
+		return icm_load_chunks(vol, &rec, ret);
 	*ret = icm_data_new(vol->work_dir);
 	r = icm_data_write(*ret, plain.value, plain.len, 0);
 	if (r < 0)
@@ -274,7 +282,7 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 
 		if (f->data && f->data_gen == p.version.gen)
 			return 0;
-		r = load_large(vol, &p, &d, &index);
+		r = icm_load_large(vol, p.path, p.linked_ino, &p.version, &d, &index);
 		if (r < 0)
 			return r;
 		icm_data_free(f->data);

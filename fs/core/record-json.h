@@ -20,6 +20,7 @@
 #define ICM_LIST_VALUE_MAX  ((size_t)512 << 10)			      /* records and chunk lists */
 #define ICM_INODE_VALUE_MAX (ICM_ATTR_VALUE_MAX + ICM_LIST_VALUE_MAX) /* inode/, hist/ */
 #define ICM_FEED_VALUE_MAX  ((size_t)64 << 20)			      /* feed and log */
+#define ICM_SNAP_PART_MAX   ((size_t)2 << 20)			      /* part of a manifest */
 
 /* Parses one object or array of at most `max` bytes; -EPROTO for anything that
  * isn't exactly that: duplicates, NUL, invalid UTF-8, bytes behind it. */
@@ -60,5 +61,11 @@ int icm_json_hash_value(const json_t *value, struct icm_sha256 *ret) ICM_MUST_CH
 /* Parts of other values; fresh references. */
 json_t *icm_attr_to_json(const struct icm_attr *a);
 int icm_attr_from_json(const json_t *obj, struct icm_attr *ret) ICM_MUST_CHECK;
+json_t *icm_record_to_json(const struct icm_record *r);
+int icm_record_from_json(const json_t *obj, struct icm_record *ret) ICM_MUST_CHECK;
+/* Whether the attributes can be those of what the record (NULL: plain bytes)
+ * describes. Readers rely on it: they take the type from one and the contents
+ * from the other. */
+bool icm_record_fits(const struct icm_attr *a, const struct icm_record *rec);
 
 #endif

@@ -98,7 +98,7 @@ void icm_record_clear(struct icm_record *r)
 	*r = (struct icm_record){ 0 };
 }
 
-static json_t *record_to_json(const struct icm_record *r)
+json_t *icm_record_to_json(const struct icm_record *r)
 {
 	json_t *obj = icm_json_object();
 
@@ -125,7 +125,7 @@ static json_t *record_to_json(const struct icm_record *r)
 
 char *icm_record_encode(const struct icm_record *r, size_t *ret_len)
 {
-	return icm_json_dump(record_to_json(r), ret_len);
+	return icm_json_dump(icm_record_to_json(r), ret_len);
 }
 
 static int get_form(const json_t *obj, enum icm_record_form *ret_form)
@@ -168,7 +168,7 @@ static int get_target(const json_t *obj, struct icm_record *rec)
 	return *rec->target ? 0 : -EPROTO; /* symlink(2) never makes an empty one */
 }
 
-static int record_from_json(const json_t *obj, struct icm_record *ret)
+int icm_record_from_json(const json_t *obj, struct icm_record *ret)
 {
 	ICM_AUTORECORD struct icm_record rec = { 0 };
 	int r = get_form(obj, &rec.form);
@@ -193,13 +193,10 @@ int icm_record_decode(const void *data, size_t len, struct icm_record *ret)
 	json_auto_t *obj = NULL;
 	int r = icm_json_parse(data, len, ICM_LIST_VALUE_MAX, &obj);
 
-	return r < 0 ? r : record_from_json(obj, ret);
+	return r < 0 ? r : icm_record_from_json(obj, ret);
 }
 
-/* Whether the attributes can be those of what the record (NULL: plain bytes in
- * a blob) describes. Readers rely on it: they take the type from one and the
- * contents from the other. */
-static bool contents_match(const struct icm_attr *a, const struct icm_record *rec)
+bool icm_record_fits(const struct icm_attr *a, const struct icm_record *rec)
 {
 	if (!rec)
 		return S_ISREG(a->mode) && a->has_hash;
@@ -226,18 +223,18 @@ static int get_contents(const json_t *obj, struct icm_attr *attr, bool *ret_has_
 	if (r < 0)
 		return r;
 	if (record)
-		r = record_from_json(record, rec);
+		r = icm_record_from_json(record, rec);
 	if (r < 0)
 		return r;
 	*ret_has_record = record;
-	return contents_match(attr, record ? rec : NULL) ? 0 : -EPROTO;
+	return icm_record_fits(attr, record ? rec : NULL) ? 0 : -EPROTO;
 }
 
 static void set_contents(json_t *obj, const struct icm_attr *attr, const struct icm_record *rec)
 {
 	icm_json_set(obj, "attr", icm_attr_to_json(attr));
 	if (rec)
-		icm_json_set(obj, "record", record_to_json(rec));
+		icm_json_set(obj, "record", icm_record_to_json(rec));
 }
 
 void icm_inode_value_clear(struct icm_inode_value *v)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The values of keys: attributes, records, directory times, feed records,
- * history entries, meta, lease and lock values, as compact JSON. Store contents
+ * history entries, snapshots, meta, lease and lock values, as compact JSON. Store contents
  * are untrusted: every decoder checks types, ranges and sizes, returns -EPROTO
  * for anything else, and never reads outside its bytes. Encoders can't fail.
  * Byte strings that may not be UTF-8 (names, link targets) are spelled as in
@@ -213,6 +213,48 @@ struct icm_hist {
 void icm_hist_clear(struct icm_hist *h);
 char *icm_hist_encode(const struct icm_hist *h, size_t *ret_len);
 int icm_hist_decode(const void *data, size_t len, struct icm_hist *ret) ICM_MUST_CHECK;
+
+/* Value of snap/<name>: a snapshot. */
+struct icm_snap {
+	char id[ICM_ID_HEX + 1];
+	struct timespec time;	  /* when it was made */
+	char *host;		  /* owned; by whom */
+	char *user;		  /* owned */
+	uint64_t index;		  /* of the store whose state it shows */
+	uint64_t files;		  /* names in it, the root not counted */
+	uint64_t bytes;		  /* of its regular files */
+	struct icm_sha256 *parts; /* owned; the blobs of its manifest, in order */
+	size_t n_parts;
+};
+#define ICM_SNAP_PARTS_MAX 4096
+void icm_snap_clear(struct icm_snap *s);
+char *icm_snap_encode(const struct icm_snap *s, size_t *ret_len);
+int icm_snap_decode(const void *data, size_t len, struct icm_snap *ret) ICM_MUST_CHECK;
+
+/* One name in the manifest of a snapshot. */
+struct icm_snap_entry {
+	char *path; /* owned; "" = the root */
+	/* As in attr/, or for linked files as in inode/; a directory's times are
+	 * those of tree/<path>/. */
+	struct icm_attr attr;
+	bool has_record; /* else a directory, or bytes with the hash in attr */
+	struct icm_record record;
+};
+void icm_snap_entry_clear(struct icm_snap_entry *e);
+/* Attributes, record and path fit each other: what a decoder accepts. */
+bool icm_snap_entry_is_valid(const struct icm_snap_entry *e);
+/* Fresh JSON of one entry. */
+char *icm_snap_entry_encode(const struct icm_snap_entry *e, size_t *ret_len);
+
+/* A part of a manifest: "[" entries with "," between "]". A directory stands
+ * before what is in it, here or in an earlier part. */
+struct icm_snap_part {
+	struct icm_snap_entry *v; /* owned */
+	size_t n;
+};
+void icm_snap_part_clear(struct icm_snap_part *p);
+char *icm_snap_part_encode(const struct icm_snap_part *p, size_t *ret_len);
+int icm_snap_part_decode(const void *data, size_t len, struct icm_snap_part *ret) ICM_MUST_CHECK;
 
 /* Value of meta. */
 struct icm_meta {

@@ -315,6 +315,14 @@ int icm_load_plain(struct icm_volume *vol, const char *path, const struct icm_sh
 int icm_load_record(struct icm_volume *vol, const char *path, uint64_t linked_ino,
 		    const struct icm_version *v, struct icm_record *ret,
 		    struct icm_entry *ret_plain, uint64_t *ret_index) ICM_MUST_CHECK;
+/* What icm_load_record finds, ready to be read; errors as there. */
+int icm_load_large(struct icm_volume *vol, const char *path, uint64_t linked_ino,
+		   const struct icm_version *v, struct icm_data **ret,
+		   uint64_t *ret_index) ICM_MUST_CHECK;
+/* The contents that a `chunks` record stands for. Its list is brought, if it is a
+ * blob, and stays in the record. -EIO: it isn't there, or damaged. */
+int icm_load_chunks(struct icm_volume *vol, struct icm_record *rec,
+		    struct icm_data **ret) ICM_MUST_CHECK;
 /* A blob, verified; at most `max` bytes. */
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
 		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;

@@ -83,6 +83,27 @@ unsigned icm_inode_nlink(const struct icm_inode *inode)
 	return n;
 }
 
+void icm_inode_stat(const struct icm_inode *inode, struct stat *ret)
+{
+	const struct icm_attr *a = &inode->attr;
+	uint64_t size = S_ISDIR(a->mode) ? 4096 : a->size;
+
+	*ret = (struct stat){
+		.st_ino = a->ino,
+		.st_mode = a->mode,
+		.st_nlink = icm_inode_nlink(inode),
+		.st_uid = a->uid,
+		.st_gid = a->gid,
+		.st_rdev = a->rdev,
+		.st_size = (off_t)size,
+		.st_blksize = 4096,
+		.st_blocks = (blkcnt_t)((size - a->holes + 511) / 512),
+		.st_atim = a->atime,
+		.st_mtim = a->mtime,
+		.st_ctim = a->ctime,
+	};
+}
+
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,
 			       const char *name)
 {

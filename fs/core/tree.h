@@ -79,6 +79,9 @@ static inline bool icm_inode_is_dir(const struct icm_inode *i)
 /* Number of names as stat shows it: of those in the tree, which has all. */
 unsigned icm_inode_nlink(const struct icm_inode *inode);
 
+/* Attributes as stat shows what is in the tree. */
+void icm_inode_stat(const struct icm_inode *inode, struct stat *ret);
+
 struct icm_name *icm_tree_find(const struct icm_tree *t, const struct icm_inode *dir,
 			       const char *name);
 /* The name at a path ("" = the root's); NULL when there is none. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * Inside the core: views and handles as tables of functions. There are three
+ * Inside the core: views and handles as tables of functions. There are four
  * kinds of objects in a mount: shared ones (in the store; file.c, name.c, …),
  * scratch ones (on local disk; scratch.c) and those of the control directory
- * .icmfs (generated; control.c). fs.c dispatches icm_fs_*() to these tables;
- * each member does what its namesake in fs.h says. A missing member gives the
- * errno noted here. */
+ * .icmfs (generated; control.c), and those of snapshots (snapshot-view.c). fs.c dispatches
+ * icm_fs_*() to these tables; each member does what its namesake in fs.h says. A missing member
+ * gives the errno noted here. */
 #ifndef ICM_CORE_VIEW_H
 #define ICM_CORE_VIEW_H
 
@@ -81,6 +81,9 @@ struct icm_view_ops {
 
 /* The kind that also does what concerns a shared and a scratch object at once. */
 extern const struct icm_view_ops icm_shared_view_ops;
+
+/* Read-only: snapshot-view.c. */
+extern const struct icm_view_ops icm_snapshot_view_ops;
 
 /* Embedded first by each kind. */
 struct icm_view {

@@ -34,6 +34,8 @@ AGAIN(icm_dir_times, dir_times)
 AGAIN(icm_record, record)
 AGAIN(icm_inode_value, inode_value)
 AGAIN(icm_hist, hist)
+AGAIN(icm_snap, snap)
+AGAIN(icm_snap_part, snap_part)
 AGAIN(icm_feed_record, feed_record)
 AGAIN(icm_log_segment, log_segment)
 AGAIN(icm_meta, meta)
@@ -57,12 +59,13 @@ static struct {
 	again_fn again;
 	unsigned int seen;
 } kinds[] = {
-	{ "attr", attr_again, 0 },	   { "dir-times", dir_times_again, 0 },
-	{ "record", record_again, 0 },	   { "chunks", chunks_again, 0 },
-	{ "inode", inode_value_again, 0 }, { "hist", hist_again, 0 },
-	{ "feed", feed_record_again, 0 },  { "log", log_segment_again, 0 },
-	{ "meta", meta_again, 0 },	   { "lease", lease_value_again, 0 },
-	{ "lock", lock_claim_again, 0 },
+	{ "attr", attr_again, 0 },	     { "dir-times", dir_times_again, 0 },
+	{ "record", record_again, 0 },	     { "chunks", chunks_again, 0 },
+	{ "inode", inode_value_again, 0 },   { "hist", hist_again, 0 },
+	{ "feed", feed_record_again, 0 },    { "log", log_segment_again, 0 },
+	{ "meta", meta_again, 0 },	     { "lease", lease_value_again, 0 },
+	{ "lock", lock_claim_again, 0 },     { "snap", snap_again, 0 },
+	{ "snap-part", snap_part_again, 0 },
 };
 
 static void check_example(const char *kind, const char *json)
