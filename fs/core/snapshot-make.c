@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Making and removing snapshots. One read transaction gives all attributes; what
- * stands elsewhere (times of directories, link targets, lists of chunks) is read
- * in it as well as far as the store's limit of operations goes, and checked
- * against it where it is read later. */
+ * stands elsewhere (link targets, lists of chunks, times of directories) is read in
+ * it as well as far as the store's limit of operations goes. Beyond that, links and
+ * lists are read later and checked against it, and times are the tree copy's. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -16,13 +16,21 @@
 /* Before the keys that the tree copy knows of: head, attr/, inode/. */
 #define N_FIXED 3
 
+/* Times of a directory as the tree copy has them. */
+struct dir_times {
+	uint64_t ino;
+	struct timespec mtime, ctime;
+};
+
 /* What was read of the store. */
 struct state {
 	struct icm_entries list; /* everything, by key */
 	size_t n_sorted;
 	char **wishes; /* owned; further keys to read */
 	size_t n_wishes, cap_wishes;
-	uint64_t index; /* of the last change in it */
+	uint64_t index;		/* of the last change in it */
+	struct dir_times *dirs; /* owned; by number once sorted */
+	size_t n_dirs, cap_dirs;
 };
 
 static void clear_state(struct state *s)
@@ -31,6 +39,7 @@ static void clear_state(struct state *s)
 	for (size_t i = 0; i < s->n_wishes; i++)
 		free(s->wishes[i]);
 	free(s->wishes);
+	free(s->dirs);
 	*s = (struct state){ 0 };
 }
 
@@ -88,29 +97,63 @@ static char *further_key(const char *path, const struct icm_attr *a)
 	return NULL;
 }
 
-/* Those of what the tree copy has; volume->lock held. */
-static void wish_below(struct state *s, const struct icm_inode *dir)
+static void note_times(struct state *s, const struct icm_inode *dir)
 {
-	ICM_AUTOFREE char *path = icm_inode_path(dir);
+	if (s->n_dirs == s->cap_dirs) {
+		s->cap_dirs = s->cap_dirs ? 2 * s->cap_dirs : 64;
+		s->dirs = icm_xrealloc(s->dirs, s->cap_dirs * sizeof(*s->dirs));
+	}
+	s->dirs[s->n_dirs++] =
+		(struct dir_times){ dir->attr.ino, dir->attr.mtime, dir->attr.ctime };
+}
 
-	if (!path)
-		return;
-	add_wish(s, icm_key_tree_dir(path));
+static int compare_dirs(const void *a, const void *b)
+{
+	const struct dir_times *x = a, *y = b;
+
+	return (x->ino > y->ino) - (x->ino < y->ino);
+}
+
+static const struct dir_times *find_times(const struct state *s, uint64_t ino)
+{
+	const struct dir_times wanted = { .ino = ino };
+
+	return s->n_dirs ? bsearch(&wanted, s->dirs, s->n_dirs, sizeof(*s->dirs), compare_dirs)
+			 : NULL;
+}
+
+/* Further keys of directories, or of all else, that the tree copy has;
+ * volume->lock held. */
+static void wish_below(struct state *s, const struct icm_inode *dir, bool dirs)
+{
 	for (const struct icm_name *name = dir->first; name; name = name->next) {
-		ICM_AUTOFREE char *below = NULL;
+		const struct icm_inode *inode = name->inode;
+		ICM_AUTOFREE char *path = NULL;
 		char *key;
 
-		if (!name->inode->published || name->inode->attr.linked)
+		if (icm_inode_is_dir(inode))
+			wish_below(s, inode, dirs);
+		if (!inode->published || inode->attr.linked || icm_inode_is_dir(inode) != dirs)
 			continue;
-		if (icm_inode_is_dir(name->inode)) {
-			wish_below(s, name->inode);
-			continue;
-		}
-		below = icm_name_path(name);
-		key = below ? further_key(below, &name->inode->attr) : NULL;
+		path = icm_name_path(name);
+		key = path ? further_key(path, &inode->attr) : NULL;
 		if (key)
 			add_wish(s, key);
+		if (dirs)
+			note_times(s, inode);
 	}
+}
+
+/* What can't be had later comes first. */
+static void wish_all(struct icm_volume *vol, struct state *s)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	wish_below(s, vol->tree.root, false);
+	add_wish(s, icm_key_tree_dir(""));
+	wish_below(s, vol->tree.root, true);
+	note_times(s, vol->tree.root);
+	qsort(s->dirs, s->n_dirs, sizeof(*s->dirs), compare_dirs);
 }
 
 static size_t most_ops(struct icm_volume *vol)
@@ -120,8 +163,16 @@ static size_t most_ops(struct icm_volume *vol)
 	return max ? max : 4096;
 }
 
-/* All attributes at one index, and the wishes. -EAGAIN: one is gone. */
-static int read_first(struct icm_volume *vol, struct state *s)
+static void drop_wish(struct state *s, size_t i)
+{
+	free(s->wishes[i]);
+	memmove(s->wishes + i, s->wishes + i + 1, (s->n_wishes - i - 1) * sizeof(*s->wishes));
+	s->n_wishes--;
+}
+
+/* All attributes at one index, and the wishes that fit. -ESTALE: one of them is gone
+ * and no wish any more. */
+static int try_first(struct icm_volume *vol, struct state *s)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTORESULT struct icm_txn_result res = { 0 };
@@ -139,8 +190,10 @@ static int read_first(struct icm_volume *vol, struct state *s)
 		ops[N_FIXED + i] = (struct icm_op){ ICM_OP_GET, .key = s->wishes[i] };
 	ctx.consistent = true;
 	r = icm_backend_txn(vol->be, &ctx, ops, N_FIXED + n, &res);
+	if (r == -ESTALE && (!res.n_errors || res.errors[0].op < N_FIXED))
+		return -EIO; /* no `head`: no deployment */
 	if (r == -ESTALE)
-		return res.n_errors && res.errors[0].op == 0 ? -EIO : -EAGAIN;
+		drop_wish(s, res.errors[0].op - N_FIXED);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < res.entries.n; i++)
@@ -149,6 +202,16 @@ static int read_first(struct icm_volume *vol, struct state *s)
 	take(s, &res.entries);
 	sort(s);
 	return 0;
+}
+
+static int read_first(struct icm_volume *vol, struct state *s)
+{
+	int r;
+
+	do
+		r = try_first(vol, s);
+	while (r == -ESTALE);
+	return r;
 }
 
 /* One attr/ key whose further key wasn't read with it. */
@@ -180,7 +243,8 @@ static void find_laters(const struct state *s, struct laters *ret)
 		ICM_AUTOFREE char *key = NULL;
 
 		if (strncmp(e->key, "attr/", 5) != 0 || icm_key_decode(e->key + 5, &path) < 0 ||
-		    icm_attr_decode(e->value, e->len, &attr) < 0 || attr.linked)
+		    icm_attr_decode(e->value, e->len, &attr) < 0 || attr.linked ||
+		    S_ISDIR(attr.mode))
 			continue;
 		key = further_key(path, &attr);
 		if (key && !find(s, key))
@@ -208,7 +272,7 @@ static int read_later(struct icm_volume *vol, struct state *s, const struct late
 		if (!res.n_errors || res.errors[0].op % 2 == 0)
 			return -EAGAIN;
 		if (n == 1)
-			return 0; /* damaged: a directory or a link without its key */
+			return 0; /* damaged: a name without its key */
 		for (size_t i = 0; i < n && (r == -ESTALE || r == 0); i++)
 			r = read_later(vol, s, &v[i], 1);
 		return r;
@@ -233,7 +297,7 @@ static int read_laters(struct icm_volume *vol, struct state *s)
 	return r;
 }
 
-static int read_state(struct icm_volume *vol, struct state *s, bool with_wishes)
+static int read_state(struct icm_volume *vol, struct state *s)
 {
 	int r;
 
@@ -241,11 +305,7 @@ static int read_state(struct icm_volume *vol, struct state *s, bool with_wishes)
 	r = icm_volume_catch_up(vol);
 	if (r < 0)
 		return r;
-	if (with_wishes) {
-		pthread_mutex_lock(&vol->lock);
-		wish_below(s, vol->tree.root);
-		pthread_mutex_unlock(&vol->lock);
-	}
+	wish_all(vol, s);
 	r = read_first(vol, s);
 	return r < 0 ? r : read_laters(vol, s);
 }
@@ -296,13 +356,17 @@ static int add_entry(struct writer *w, const struct icm_snap_entry *e)
 	return 0;
 }
 
-static int add_dir(struct icm_snap_entry *e, const struct icm_entry *times)
+static int add_dir(const struct state *s, struct icm_snap_entry *e, const struct icm_entry *times)
 {
+	const struct dir_times *known = find_times(s, e->attr.ino);
 	struct icm_dir_times t;
 
 	if (times && icm_dir_times_decode(times->value, times->len, &t) == 0) {
 		e->attr.mtime = t.mtime;
 		e->attr.ctime = t.ctime;
+	} else if (known) {
+		e->attr.mtime = known->mtime;
+		e->attr.ctime = known->ctime;
 	}
 	return 0;
 }
@@ -340,7 +404,7 @@ static int complete(const struct state *s, struct icm_snap_entry *e)
 	const struct icm_entry *further = key ? find(s, key) : NULL;
 
 	if (S_ISDIR(e->attr.mode))
-		return add_dir(e, further);
+		return add_dir(s, e, further);
 	if (e->attr.linked)
 		return add_linked(e, further);
 	if (key)
@@ -416,9 +480,8 @@ static int make(struct icm_volume *vol, const char *name, pid_t pid, struct icm_
 	ICM_CLEANUP(clear_state) struct state s = { 0 };
 	int r = -EAGAIN;
 
-	/* Where a wish fails again and again, its key is missing: damage. */
 	for (int tries = 0; r == -EAGAIN && tries < TRIES; tries++)
-		r = read_state(vol, &s, tries < TRIES / 2);
+		r = read_state(vol, &s);
 	if (r < 0)
 		return r;
 	icm_random_id(snap->id);

@@ -52,7 +52,7 @@ static struct icm_view *parent_of(struct icm_volume *vol, const char *path, cons
 static int make(struct icm_volume *vol, const char *path, mode_t mode, const char *target)
 {
 	const char *base;
-	struct icm_view *dir = parent_of(vol, path, &base), *view;
+	struct icm_view *dir = parent_of(vol, path, &base), *view = NULL;
 	struct stat st;
 	int r;
 
@@ -92,7 +92,7 @@ static int move(struct icm_volume *vol, const char *from, const char *to)
 static int make_link(struct icm_volume *vol, const char *from, const char *to)
 {
 	const char *base;
-	struct icm_view *dir = parent_of(vol, to, &base), *file, *view;
+	struct icm_view *dir = parent_of(vol, to, &base), *file = NULL, *view = NULL;
 	struct stat st;
 	int r;
 
@@ -108,8 +108,8 @@ static int make_link(struct icm_volume *vol, const char *from, const char *to)
 /* A file of `len` bytes, all the same, but a hole before the last. */
 static void save_large(struct icm_volume *vol, const char *path, size_t len, char c)
 {
-	struct icm_view *view;
-	struct icm_handle *h;
+	struct icm_view *view = NULL;
+	struct icm_handle *h = NULL;
 	ICM_AUTOFREE char *bytes = icm_xmalloc(1 << 20);
 
 	memset(bytes, c, 1 << 20);
@@ -341,8 +341,8 @@ Test(snapshot, names_of_snapshots)
 /* Who has one open goes on reading it. */
 Test(snapshot, a_removed_one_stays_with_its_readers)
 {
-	struct icm_view *view;
-	struct icm_handle *h;
+	struct icm_view *view = NULL;
+	struct icm_handle *h = NULL;
 	char text[10] = "";
 
 	cr_assert_eq(save(a, "f", O_TRUNC, "kept"), 0);
