@@ -180,7 +180,7 @@ static int judge_lease(struct icm_check *c, const char *key)
 static int judge_lock(struct icm_check *c, const char *key)
 {
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
-	struct icm_lock_claim claim;
+	struct icm_lock_value v;
 	uint64_t ino;
 	int r;
 
@@ -191,15 +191,16 @@ static int judge_lock(struct icm_check *c, const char *key)
 	r = icm_check_read(c, key, &e);
 	if (r <= 0)
 		return r;
-	if (icm_lock_claim_decode(e.value, e.len, &claim) < 0) {
-		icm_check_add(c, ICM_SEVERITY_WARNING, key, "not a valid lock");
+	if (icm_lock_value_decode(e.value, e.len, &v) < 0) {
+		icm_check_add(c, ICM_SEVERITY_WARNING, key, "not a valid table of locks");
 		return 0;
 	}
-	if (!icm_check_key(c, claim.lease))
-		icm_check_add(
-			c, ICM_SEVERITY_NOTE, key,
-			"the mount that held these locks is gone; the next one may take them");
-	icm_lock_claim_clear(&claim);
+	for (size_t i = 0; i < v.n_mounts; i++)
+		if (!icm_check_key(c, v.mounts[i].lease))
+			icm_check_add(c, ICM_SEVERITY_NOTE, key,
+				      "a mount that has locks here is gone; the next one that "
+				      "wants them ends them");
+	icm_lock_value_clear(&v);
 	return 0;
 }
 

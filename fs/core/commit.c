@@ -136,7 +136,7 @@ static char *feed_value(struct icm_volume *vol, const struct batch *b, const cha
 	rec.pid = (uint64_t)b->parts[0]->pid;
 	for (size_t i = 0; i < b->n_parts; i++) {
 		if (b->parts[i]->pid != b->parts[0]->pid)
-			rec.pid = 0; /* several programs share the transaction */
+			rec.pid = 0;	    /* several programs share the transaction */
 		if (b->parts[i]->n_changes) /* a snapshot changes no name */
 			memcpy(changes + rec.n_changes, b->parts[i]->changes,
 			       b->parts[i]->n_changes * sizeof(*changes));
@@ -381,6 +381,8 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 			r = after_refusal(vol, b, &a);
 		else if (r == 0) {
 			icm_feed_note(vol, a.id, a.result.index);
+			for (size_t i = 0; b->quiet && i < a.result.entries.n; i++)
+				b->parts[0]->read_index = a.result.entries.v[i].modify_index;
 			finish_all(b, 0, a.result.index);
 		}
 		icm_txn_result_clear(&a.result);

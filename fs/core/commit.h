@@ -20,8 +20,9 @@ struct icm_part {
 	pid_t pid;	     /* thread for which it is done, for the record; 0 = none */
 	uint64_t lock_epoch; /* volume's, while the mount has the file's locks; 0 = it hasn't */
 	/* after icm_commit */
-	uint64_t index;	  /* the transaction's */
-	size_t failed_op; /* with -ESTALE: number of the operation in this part */
+	uint64_t index;	     /* the transaction's */
+	uint64_t read_index; /* quiet: modify index of what icm_part_read asked for; 0 = absent */
+	size_t failed_op;    /* with -ESTALE: number of the operation in this part */
 	enum icm_op_reason reason;
 	/* inside commit.c */
 	struct icm_part *next;
@@ -46,6 +47,8 @@ size_t icm_part_check_absent(struct icm_part *p, char *key);
 size_t icm_part_set(struct icm_part *p, char *key, void *value, size_t len, uint64_t flags);
 size_t icm_part_cas(struct icm_part *p, char *key, uint64_t index, void *value, size_t len,
 		    uint64_t flags);
+/* Reads a key in the same transaction (as a tree: it may be absent). */
+size_t icm_part_read(struct icm_part *p, char *key);
 size_t icm_part_delete(struct icm_part *p, char *key);
 size_t icm_part_delete_cas(struct icm_part *p, char *key, uint64_t index);
 /* attr is copied; NULL = none; to may be NULL. */
@@ -73,7 +76,7 @@ struct icm_commits *icm_commits_free(struct icm_commits *c);
 int icm_commit(struct icm_volume *vol, struct icm_part *part) ICM_MUST_CHECK;
 /* Whether the part fits one transaction of this store. */
 bool icm_part_fits(struct icm_volume *vol, const struct icm_part *part);
-/* Writes without feed record, under the lease's guard only (lock claims, upkeep). */
+/* Writes without feed record, under the lease's guard only (locks, upkeep). */
 int icm_commit_quiet(struct icm_volume *vol, struct icm_part *part) ICM_MUST_CHECK;
 /* Puts blobs that a later commit will refer to: `set` operations, in one
  * transaction that must fit the store. */

@@ -126,7 +126,10 @@ static void add_lock(struct locks *l, const struct icm_volume_lock *lock, bool s
 	    : known    ? user_of(info->pid)
 		       : json_null());
 	set(o, "pid", info->pid > 0 ? json_integer(info->pid) : json_null());
-	set(o, "command", known ? command_of(info->pid) : json_null());
+	set(o, "command",
+	    lock->command && lock->command[0] ? icm_control_json_path(lock->command)
+	    : known			      ? command_of(info->pid)
+					      : json_null());
 	set(o, "since", icm_control_json_time(info->since));
 	json_array_append_new(l->array, o);
 }
@@ -148,7 +151,7 @@ static void walk_locks(struct icm_volume *vol, struct locks *l)
 {
 	struct icm_scratch *scratch = icm_volume_scratch(vol);
 
-	icm_volume_list_locks(vol, add_shared_lock, l);
+	icm_volume_list_locks(vol, l->array != NULL, add_shared_lock, l);
 	if (scratch)
 		icm_scratch_list_locks(scratch, add_scratch_lock, l);
 }

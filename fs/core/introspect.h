@@ -51,15 +51,18 @@ struct icm_volume_status {
 void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret);
 
 /* Every lock and waiter on shared files and on .icmfs/lock. `path` is borrowed,
- * NULL for a file without name; `host` and `user` are NULL for this mount. */
+ * NULL for a file without name; `host` and `user` are NULL for this mount.
+ * With `ask` those of all mounts, from the store if that answers in time; else
+ * the tables in which this mount has or wants something, as it knows them. */
 struct icm_volume_lock {
 	const char *path;
 	uint64_t ino;
 	const char *host, *user;
+	const char *command;	   /* name of the program when it asked; "" = unknown */
 	struct icm_lock_info info; /* info.pid 0: unknown */
 };
 typedef void (*icm_volume_lock_fn)(void *userdata, const struct icm_volume_lock *lock);
-void icm_volume_list_locks(struct icm_volume *vol, icm_volume_lock_fn fn, void *userdata);
+void icm_volume_list_locks(struct icm_volume *vol, bool ask, icm_volume_lock_fn fn, void *userdata);
 
 /* The scratch directory of the volume, or NULL. */
 struct icm_scratch *icm_volume_scratch(struct icm_volume *vol);

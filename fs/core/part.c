@@ -35,6 +35,11 @@ size_t icm_part_cas(struct icm_part *p, char *key, uint64_t index, void *value, 
 	return add_op(p, (struct icm_op){ ICM_OP_CAS, key, value, len, flags, index });
 }
 
+size_t icm_part_read(struct icm_part *p, char *key)
+{
+	return add_op(p, (struct icm_op){ ICM_OP_GET_TREE, .key = key });
+}
+
 size_t icm_part_delete(struct icm_part *p, char *key)
 {
 	return add_op(p, (struct icm_op){ ICM_OP_DELETE, .key = key });

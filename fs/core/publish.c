@@ -190,7 +190,7 @@ static void read_target(struct icm_volume *vol, struct icm_file *f, struct targe
 	t->version = f->version;
 	t->gen = inode->gen;
 	t->published = inode->published;
-	t->lock_epoch = inode->claim_index ? vol->lock_epoch : 0;
+	t->lock_epoch = icm_inode_is_locked(inode) ? vol->lock_epoch : 0;
 	t->base_moved = inode->published && f->version.gen != inode->gen;
 	t->path = icm_inode_path(inode);
 	t->inode_index = inode->index;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The values that aren't about files: meta, leases, lock claims. */
+ * The values that aren't about files: meta and leases. */
 #include "core/record.h"
 
 #include <errno.h>
@@ -128,62 +128,5 @@ int icm_lease_value_decode(const void *data, size_t len, struct icm_lease_value 
 		return r;
 	*ret = v;
 	v = (struct icm_lease_value){ 0 };
-	return 0;
-}
-
-void icm_lock_claim_clear(struct icm_lock_claim *c)
-{
-	free(c->lease);
-	free(c->host);
-	free(c->user);
-	*c = (struct icm_lock_claim){ 0 };
-}
-
-char *icm_lock_claim_encode(const struct icm_lock_claim *c, size_t *ret_len)
-{
-	json_t *obj = icm_json_object();
-
-	icm_json_set_text(obj, "lease", c->lease);
-	icm_json_set_text(obj, "host", c->host);
-	icm_json_set_text(obj, "user", c->user);
-	icm_json_set_u64(obj, "pid", c->pid);
-	icm_json_set_time(obj, "since", c->since);
-	icm_json_set_ascii(obj, "id", c->id);
-	return icm_json_dump(obj, ret_len);
-}
-
-static int lock_claim_from_json(const json_t *obj, struct icm_lock_claim *c)
-{
-	int r = icm_json_get_text(obj, "lease", ICM_TEXT_MAX, &c->lease);
-
-	if (r < 0)
-		return r;
-	r = icm_json_get_text(obj, "host", ICM_TEXT_MAX, &c->host);
-	if (r < 0)
-		return r;
-	r = icm_json_get_text(obj, "user", ICM_TEXT_MAX, &c->user);
-	if (r < 0)
-		return r;
-	r = icm_json_get_u64(obj, "pid", 0, INT64_MAX, &c->pid);
-	if (r < 0)
-		return r;
-	r = icm_json_get_time(obj, "since", &c->since);
-	if (r < 0)
-		return r;
-	return icm_json_get_id(obj, "id", c->id);
-}
-
-int icm_lock_claim_decode(const void *data, size_t len, struct icm_lock_claim *ret)
-{
-	ICM_CLEANUP(icm_lock_claim_clear) struct icm_lock_claim c = { 0 };
-	json_auto_t *obj = NULL;
-	int r = icm_json_parse(data, len, ICM_SMALL_VALUE_MAX, &obj);
-
-	if (r >= 0)
-		r = lock_claim_from_json(obj, &c);
-	if (r < 0)
-		return r;
-	*ret = c;
-	c = (struct icm_lock_claim){ 0 };
 	return 0;
 }

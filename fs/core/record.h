@@ -282,17 +282,47 @@ char *icm_lease_value_encode(const struct icm_lease_value *v, size_t *ret_len);
 int icm_lease_value_decode(const void *data, size_t len,
 			   struct icm_lease_value *ret) ICM_MUST_CHECK;
 
-/* Value of lock/<ino>: until locks reach across mounts, which mount has the file's locks. */
-struct icm_lock_claim {
-	char *lease; /* owned; lease key of the mount that has them */
+/* Value of lock/<ino>: the locks of a file, and who waits for them. */
+#define ICM_LOCK_VALUE_MAX ((size_t)256 << 10)
+
+struct icm_lock_mount {
+	char *lease; /* owned; lease key of the mount: its entries are void when that is gone */
 	char *host;  /* owned */
-	char *user;  /* owned */
-	uint64_t pid;
-	struct timespec since;
-	char id[ICM_ID_HEX + 1];
+	char *user;  /* owned; who has mounted */
 };
-void icm_lock_claim_clear(struct icm_lock_claim *c);
-char *icm_lock_claim_encode(const struct icm_lock_claim *c, size_t *ret_len);
-int icm_lock_claim_decode(const void *data, size_t len, struct icm_lock_claim *ret) ICM_MUST_CHECK;
+
+struct icm_lock_entry {
+	char id[ICM_ID_HEX + 1]; /* of the request; fresh */
+	unsigned mount;		 /* whose; number in `mounts` */
+	bool flock;		 /* else a record lock (POSIX or OFD) */
+	bool paused;		 /* queue: interrupted a moment ago; keeps its place only */
+	int type;		 /* F_RDLCK, F_WRLCK */
+	uint64_t start, end;	 /* bytes; a flock covers all */
+	uint64_t owner;		 /* within the mount; of a flock: its handle */
+	uint64_t handle;	 /* open file, within the mount */
+	uint64_t pid;		 /* on the mount's host; 0 = not known */
+	char command[64];
+	struct timespec since;
+};
+
+struct icm_lock_entries {
+	struct icm_lock_entry *v; /* owned */
+	size_t n;
+};
+
+struct icm_lock_value {
+	struct icm_lock_mount *mounts; /* owned */
+	size_t n_mounts;
+	struct icm_lock_entries holders;
+	struct icm_lock_entries queue; /* in order of arrival */
+};
+void icm_lock_value_clear(struct icm_lock_value *v);
+/* *to is overwritten; to be cleared. */
+void icm_lock_value_copy(struct icm_lock_value *to, const struct icm_lock_value *from);
+/* Texts are copied; the mount's number is returned. */
+unsigned icm_lock_value_add_mount(struct icm_lock_value *v, const char *lease, const char *host,
+				  const char *user);
+char *icm_lock_value_encode(const struct icm_lock_value *v, size_t *ret_len);
+int icm_lock_value_decode(const void *data, size_t len, struct icm_lock_value *ret) ICM_MUST_CHECK;
 
 #endif

@@ -3,7 +3,8 @@
  * objects (those in the store).
  *
  * Lock order, outermost first:
- *   volume->claim_locks        one lock call of an inode at a time; held over store calls
+ *   volume->lock_calls one change of an inode's locks at a time; held over store calls
+ *   locks->deadlock    one search for a circle of waiters at a time; held over store calls
  *   file->commit       one publication of a file at a time; held over store calls
  *   file->io           contents of a view; may be held over a fetch from the store
  *   volume->feed_lock  one catch-up at a time; held over store calls
@@ -130,7 +131,7 @@ struct icm_known_txn {
 };
 #define ICM_KNOWN_TXNS 256
 
-#define ICM_CLAIM_LOCKS 16
+#define ICM_LOCK_CALLS 16
 
 /* A thread whose open was answered ESTALE: the kernel looks up and opens again. */
 struct icm_again {
@@ -201,10 +202,11 @@ struct icm_volume {
 
 	pthread_mutex_t feed_lock;
 	struct icm_entries feed_seen; /* keys of the feed that need no more reading; feed_lock */
-	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS]; /* by inode number (lock-claim.c) */
-	struct icm_commits *commits;		      /* owned */
-	struct icm_lease_keeper *lease;		      /* owned */
-	struct icm_upkeep *upkeep;		      /* owned; NULL read-only and before start */
+	pthread_mutex_t lock_calls[ICM_LOCK_CALLS]; /* by inode (lock-turn.c) */
+	struct icm_shared_locks *locks;		    /* owned */
+	struct icm_commits *commits;		    /* owned */
+	struct icm_lease_keeper *lease;		    /* owned */
+	struct icm_upkeep *upkeep;		    /* owned; NULL read-only and before start */
 	pthread_t watcher;
 	pthread_t foreign_watcher;
 	bool watches_foreign;
@@ -343,13 +345,19 @@ int icm_file_publish(struct icm_volume *vol, struct icm_file *f, pid_t pid);
 /* Asks the store for a name and updates the tree: 0, -ENOENT. Used when a
  * precondition failed, and for names that the tree doesn't have. */
 int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name);
-/* Ends every lock and waiter of an inode through a handle (lock-claim.c). */
+/* Ends every lock and waiter of an inode through a handle (lock-call.c). */
 void icm_file_lock_release(struct icm_volume *vol, struct icm_file *f, struct icm_handle *h);
 /* FLUSH: the record locks of that owner. */
 void icm_file_lock_flush(struct icm_volume *vol, struct icm_file *f, uint64_t owner);
 bool icm_file_lock_has_owner(struct icm_volume *vol, struct icm_file *f, uint64_t owner);
 /* The handle held a lock when the lease was lost; volume->lock held. */
 bool icm_file_lock_is_lost(struct icm_volume *vol, struct icm_handle *h);
+/* The threads that wait for other mounts' locks (lock-wait.c). Stopping gives all
+ * locks of this mount back and fails who waits. */
+struct icm_shared_locks *icm_shared_locks_new(void);
+struct icm_shared_locks *icm_shared_locks_free(struct icm_shared_locks *l);
+int icm_shared_locks_start(struct icm_volume *vol) ICM_MUST_CHECK;
+void icm_shared_locks_stop(struct icm_volume *vol);
 /* The lease was lost: all locks of this mount are gone. */
 void icm_locks_lost(struct icm_volume *vol);
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "core/key.h"
-#include "core/lock.h"
 #include "util/buf.h"
 
 /* Cookies 1 and 2 stand behind "." and "..". */
@@ -45,7 +44,7 @@ void icm_inode_unref(struct icm_tree *t, struct icm_inode *inode)
 		return;
 	icm_map_remove(&t->inodes, &inode->node);
 	icm_attr_clear(&inode->attr);
-	icm_lock_table_free(inode->locks);
+	icm_lock_state_free(inode->locks);
 	free(inode->last_path);
 	free(inode);
 }

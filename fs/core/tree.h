@@ -14,7 +14,7 @@
 #include "util/map.h"
 
 struct icm_file;       /* shared.h: a view of an inode */
-struct icm_lock_table; /* lock.h */
+struct icm_lock_state; /* lock-local.h */
 
 struct icm_inode {
 	struct icm_map_node node;      /* in tree->inodes, by number */
@@ -30,9 +30,8 @@ struct icm_inode {
 	unsigned n_children, n_subdirs;
 	struct icm_file *views;	      /* all views of it */
 	struct icm_file *named;	      /* the one that its names stood for last, or NULL */
-	struct icm_lock_table *locks; /* owned; made with the first lock (lock-claim.c) */
+	struct icm_lock_state *locks; /* owned; made with the first lock (lock-turn.c) */
 	uint64_t compared;    /* index of the store up to which its tree/ key was looked at */
-	uint64_t claim_index; /* of lock/<ino>, while this mount has the file's locks */
 	char *last_path;      /* owned; where it was when another mount removed it */
 };
 
@@ -117,5 +116,12 @@ static inline bool icm_name_is_told(const struct icm_name *name, uint64_t index,
 void icm_tree_moved_below(struct icm_inode *dir, uint64_t index);
 /* Whether the tree has something below a directory that is newer. */
 bool icm_tree_is_newer_below(const struct icm_inode *dir, uint64_t index);
+
+/* ---- lock-turn.c ---- */
+
+/* This mount has locks on the inode; volume->lock held. */
+bool icm_inode_is_locked(const struct icm_inode *inode);
+/* Its state in the lock code; NULL is fine. volume->lock held. */
+void icm_lock_state_free(struct icm_lock_state *st);
 
 #endif

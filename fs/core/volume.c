@@ -171,8 +171,9 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 	pthread_mutex_init(&vol->lock, NULL);
 	pthread_cond_init(&vol->told, NULL);
 	pthread_mutex_init(&vol->feed_lock, NULL);
-	for (size_t i = 0; i < ICM_CLAIM_LOCKS; i++)
-		pthread_mutex_init(&vol->claim_locks[i], NULL);
+	for (size_t i = 0; i < ICM_LOCK_CALLS; i++)
+		pthread_mutex_init(&vol->lock_calls[i], NULL);
+	vol->locks = icm_shared_locks_new();
 	icm_tree_init(&vol->tree);
 	vol->commits = icm_commits_new(vol);
 	vol->lease = icm_lease_keeper_new(vol);
@@ -268,8 +269,11 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 	if (r == 0)
 		r = icm_foreign_start(vol);
 	if (r == 0)
+		r = icm_shared_locks_start(vol);
+	if (r == 0)
 		r = icm_feed_start(vol);
 	if (r < 0) {
+		icm_shared_locks_stop(vol);
 		icm_foreign_stop(vol);
 		icm_upkeep_stop(vol);
 		icm_lease_stop(vol);
@@ -342,6 +346,7 @@ void icm_volume_stop(struct icm_volume *vol)
 		return;
 	vol->started = false;
 	publish_all(vol);
+	icm_shared_locks_stop(vol);
 	icm_feed_stop(vol);
 	icm_foreign_stop(vol);
 	icm_upkeep_stop(vol);
@@ -383,6 +388,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	if (vol->lock_inode)
 		icm_inode_unref(&vol->tree, vol->lock_inode);
 	icm_tree_free(&vol->tree);
+	icm_shared_locks_free(vol->locks);
 	icm_lock_set_free(vol->lock_set);
 	icm_lease_keeper_free(vol->lease);
 	icm_commits_free(vol->commits);
@@ -394,8 +400,8 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 		free(vol->errors[i].path);
 		free(vol->errors[i].text);
 	}
-	for (size_t i = 0; i < ICM_CLAIM_LOCKS; i++)
-		pthread_mutex_destroy(&vol->claim_locks[i]);
+	for (size_t i = 0; i < ICM_LOCK_CALLS; i++)
+		pthread_mutex_destroy(&vol->lock_calls[i]);
 	pthread_mutex_destroy(&vol->feed_lock);
 	pthread_cond_destroy(&vol->told);
 	pthread_mutex_destroy(&vol->lock);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Lock claims: values of lock/. */
+ * Tables of locks: values of lock/. */
 #include "core/record.h"
 #include "tests/fuzz/fuzz.h"
 
-FUZZ_CODEC(icm_lock_claim, lock_claim)
+FUZZ_CODEC(icm_lock_value, lock_value)

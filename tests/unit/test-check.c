@@ -3,12 +3,14 @@
 #undef NDEBUG
 #include <assert.h>
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "core/check.h"
 #include "core/deployment.h"
 #include "core/key.h"
+#include "core/lock-value.h"
 #include "core/record.h"
 
 static struct icm_backend *be;
@@ -394,20 +396,22 @@ Test(check, finds_broken_values)
 	expect_only("hist/a%v00000000000000000001", ICM_SEVERITY_ERROR, "earlier version");
 }
 
-Test(check, notes_orphan_blobs_and_claims_of_the_dead)
+Test(check, notes_orphan_blobs_and_locks_of_the_dead)
 {
 	struct icm_sha256 sum = put_blob("nobody's", 8);
 	ICM_AUTOFREE char *key = icm_key_blob(&sum);
-	struct icm_lock_claim claim = {
-		.lease = (char *)"lease/gone", .host = (char *)"h", .user = (char *)"u", .pid = 1
-	};
+	struct icm_lock_value locks = { 0 };
+	struct icm_lock_entry e = { .owner = 1, .end = 9, .type = F_WRLCK };
 	ICM_AUTOFREE char *text = NULL;
 	size_t len;
 
 	expect_only(key, ICM_SEVERITY_NOTE, "nothing refers");
 	drop(key);
-	icm_random_id(claim.id);
-	text = icm_lock_claim_encode(&claim, &len);
+	icm_random_id(e.id);
+	e.mount = icm_lock_value_add_mount(&locks, "lease/gone", "h", "u");
+	icm_lock_value_set(&locks, &e);
+	text = icm_lock_value_encode(&locks, &len);
+	icm_lock_value_clear(&locks);
 	put("lock/16", text, len, 0);
 	expect_only("lock/16", ICM_SEVERITY_NOTE, "gone");
 }

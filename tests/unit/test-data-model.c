@@ -40,7 +40,7 @@ AGAIN(icm_feed_record, feed_record)
 AGAIN(icm_log_segment, log_segment)
 AGAIN(icm_meta, meta)
 AGAIN(icm_lease_value, lease_value)
-AGAIN(icm_lock_claim, lock_claim)
+AGAIN(icm_lock_value, lock_value)
 
 static char *chunks_again(const char *json)
 {
@@ -64,7 +64,7 @@ static struct {
 	{ "inode", inode_value_again, 0 },   { "hist", hist_again, 0 },
 	{ "feed", feed_record_again, 0 },    { "log", log_segment_again, 0 },
 	{ "meta", meta_again, 0 },	     { "lease", lease_value_again, 0 },
-	{ "lock", lock_claim_again, 0 },     { "snap", snap_again, 0 },
+	{ "lock", lock_value_again, 0 },     { "snap", snap_again, 0 },
 	{ "snap-part", snap_part_again, 0 },
 };
 

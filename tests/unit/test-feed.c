@@ -2,6 +2,7 @@
  * Feed records, log segments, meta, leases and lock claims. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -379,54 +380,82 @@ Test(lease, malformed_values_are_refused)
 	json_expect_unknown_members(LEASE, decode_lease);
 }
 
-#define CLAIM                                                                                      \
-	"{\"lease\":\"lease/" ID "\",\"host\":\"host.example\",\"user\":\"root\",\"pid\":4711,"    \
-	"\"since\":[1700000000,5],\"id\":\"" ID "\"}"
+#define LOCKS                                                                                      \
+	"{\"mounts\":[{\"lease\":\"lease/" ID "\",\"host\":\"host.example\",\"user\":\"root\"}],"  \
+	"\"holders\":[{\"id\":\"" ID "\",\"mount\":0,\"kind\":\"record\",\"type\":\"write\","      \
+	"\"start\":10,\"end\":19,\"owner\":\"fedcba9876543210\",\"handle\":7,\"pid\":4711,"        \
+	"\"command\":\"sh\",\"since\":[1700000000,5]}],"                                           \
+	"\"queue\":[{\"id\":\"00000000000000aa\",\"mount\":0,\"kind\":\"flock\",\"type\":"         \
+	"\"read\","                                                                                \
+	"\"start\":0,\"end\":9223372036854775807,\"owner\":\"0000000000000009\",\"handle\":9,"     \
+	"\"pid\":0,\"command\":\"\",\"since\":[1700000000,6],\"paused\":true}]}"
 
-static int decode_claim(const void *data, size_t len)
+static int decode_locks(const void *data, size_t len)
 {
-	struct icm_lock_claim c;
-	int r = icm_lock_claim_decode(data, len, &c);
+	struct icm_lock_value v;
+	int r = icm_lock_value_decode(data, len, &v);
 
 	if (r == 0)
-		icm_lock_claim_clear(&c);
+		icm_lock_value_clear(&v);
 	return r;
 }
 
-Test(lock_claim, is_written_as_it_was_read)
+Test(lock_value, is_written_as_it_was_read)
 {
-	struct icm_lock_claim c;
+	struct icm_lock_value v;
 	ICM_AUTOFREE char *json = NULL;
 	size_t len;
 
-	cr_assert_eq(icm_lock_claim_decode(CLAIM, strlen(CLAIM), &c), 0);
-	cr_assert_str_eq(c.lease, "lease/" ID);
-	cr_assert_str_eq(c.host, "host.example");
-	cr_assert_str_eq(c.user, "root");
-	cr_assert_eq(c.pid, 4711);
-	cr_assert_eq(c.since.tv_nsec, 5);
-	cr_assert_str_eq(c.id, ID);
-	json = icm_lock_claim_encode(&c, &len);
-	cr_assert_str_eq(json, CLAIM);
-	cr_assert_eq(len, strlen(CLAIM));
-	icm_lock_claim_clear(&c);
-	icm_lock_claim_clear(&c);
+	cr_assert_eq(icm_lock_value_decode(LOCKS, strlen(LOCKS), &v), 0);
+	cr_assert_eq(v.n_mounts, 1);
+	cr_assert_str_eq(v.mounts[0].lease, "lease/" ID);
+	cr_assert_str_eq(v.mounts[0].host, "host.example");
+	cr_assert_str_eq(v.mounts[0].user, "root");
+	cr_assert_eq(v.holders.n, 1);
+	cr_assert_eq(v.holders.v[0].owner, 0xfedcba9876543210);
+	cr_assert_eq(v.holders.v[0].type, F_WRLCK);
+	cr_assert_eq(v.holders.v[0].end, 19);
+	cr_assert_eq(v.holders.v[0].pid, 4711);
+	cr_assert_str_eq(v.holders.v[0].command, "sh");
+	cr_assert_eq(v.queue.n, 1);
+	cr_assert(v.queue.v[0].flock && v.queue.v[0].paused);
+	json = icm_lock_value_encode(&v, &len);
+	cr_assert_str_eq(json, LOCKS);
+	cr_assert_eq(len, strlen(LOCKS));
+	icm_lock_value_clear(&v);
+	icm_lock_value_clear(&v);
 }
 
-Test(lock_claim, malformed_values_are_refused)
+Test(lock_value, malformed_values_are_refused)
 {
 	static const struct json_case cases[] = {
 		{ "\"lease\":\"lease/" ID "\",", "" },
 		{ "\"host\":\"host.example\",", "" },
-		{ "\"user\":\"root\",", "" },
-		{ "\"pid\":4711,", "" },
-		{ "\"since\":[1700000000,5],", "" },
-		{ ",\"id\":\"" ID "\"", "" },
+		{ ",\"user\":\"root\"", "" },
 		{ "\"root\"", "[]" },
+		{ "\"id\":\"" ID "\",", "" },
+		{ "\"mount\":0", "\"mount\":1" },
+		{ "\"kind\":\"record\",", "" },
+		{ "\"record\"", "\"lease\"" },
+		{ "\"write\"", "\"unlock\"" },
+		{ "\"start\":10", "\"start\":20" },
+		{ "\"start\":10", "\"start\":-1" },
+		{ "\"end\":19", "\"end\":9223372036854775808" },
+		{ "\"fedcba9876543210\"", "5" },
+		{ "\"start\":0", "\"start\":1" },
+		{ "\"end\":9223372036854775807", "\"end\":5" },
+		{ "0000000000000009", "0000000000000008" },
 		{ "4711", "true" },
+		{ "\"command\":\"sh\",", "" },
+		{ "\"sh\"",
+		  "\"0123456789012345678901234567890123456789012345678901234567890123\"" },
+		{ "\"since\":[1700000000,5]", "\"since\":[1700000000]" },
+		{ "\"holders\":[", "\"holders\":[1," },
+		{ "\"mounts\":[", "\"mounts\":[1," },
+		{ "\"queue\":", "\"other\":" },
 	};
 
-	json_expect(CLAIM, cases, ICM_COUNT(cases), decode_claim, -EPROTO);
-	json_expect_no_garbage(CLAIM, decode_claim);
-	json_expect_unknown_members(CLAIM, decode_claim);
+	json_expect(LOCKS, cases, ICM_COUNT(cases), decode_locks, -EPROTO);
+	json_expect_no_garbage(LOCKS, decode_locks);
+	json_expect_unknown_members(LOCKS, decode_locks);
 }
