@@ -100,6 +100,8 @@ void icm_shared_free(struct icm_view *view)
 	if (f->frozen)
 		vol->n_frozen--;
 	vol->n_owing -= f->owes_attr;
+	if (f->lock_inode)
+		icm_inode_unref(&vol->tree, f->lock_inode);
 	icm_inode_unref(&vol->tree, f->inode);
 	pthread_mutex_unlock(&vol->lock);
 	icm_data_free(f->data);

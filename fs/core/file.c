@@ -295,7 +295,7 @@ bool icm_shared_flush_waits(struct icm_handle *h)
 	struct icm_file *f = icm_file_of(h->view);
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	return f->written || f->conflict || f->inode->locks;
+	return f->written || f->conflict || icm_file_lock_inode(f)->locks;
 }
 
 /* A flush by a process that inherited the descriptor doesn't publish while the

@@ -185,11 +185,18 @@ static int end_change(struct icm_lock_turn *t, void *userdata)
 
 /* ---- this mount's locks, as it knows them ---- */
 
-static struct icm_lock_state *existing(struct icm_volume *vol, struct icm_inode *inode)
+struct icm_inode *icm_lock_inode(struct icm_volume *vol, struct icm_file *f)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	return inode->locks;
+	return icm_file_lock_inode(f);
+}
+
+static struct icm_lock_state *existing(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return icm_file_lock_inode(f)->locks;
 }
 
 static bool has_in_range(struct icm_lock_state *st, const struct icm_lock_entry *e)
@@ -354,12 +361,18 @@ static bool is_unpublished(struct icm_volume *vol, struct icm_file *f)
 	return !f->inode->published && f->inode->names;
 }
 
+/* Another mount's file has got the name. */
+static bool has_yielded(struct icm_volume *vol, struct icm_file *f)
+{
+	return icm_lock_inode(vol, f) != f->inode;
+}
+
 static int lock_shared(struct icm_handle *h, struct icm_file *f, const struct icm_call *call,
 		       const struct icm_lock_request *req, icm_lock_done_fn done, void *userdata,
 		       struct icm_lock_wait **ret_wait)
 {
 	struct icm_volume *vol = h->view->vol;
-	struct icm_lock_state *st = icm_lock_state_get(vol, f->inode);
+	struct icm_lock_state *st = icm_lock_state_get(vol, icm_lock_inode(vol, f));
 	struct icm_shared_wait *w = NULL;
 	struct icm_lock_entry e;
 	int r = make_entry(h, req, &e), l;
@@ -373,10 +386,15 @@ static int lock_shared(struct icm_handle *h, struct icm_file *f, const struct ic
 	 * lock of a new file publishes it. */
 	if (req->type == F_UNLCK || is_unpublished(vol, f) || downgrades(st, &e)) {
 		r = icm_file_publish(vol, f, call->pid);
+		if (r == -ESTALE && req->type != F_UNLCK && has_yielded(vol, f))
+			r = 0;
 		if (r < 0 && (r != -ESTALE || req->type != F_UNLCK))
 			return r;
 	}
-	pthread_mutex_lock(icm_lock_calls(vol, f->inode));
+	/* another mount's file may have got the name: its locks are meant, and who
+	 * reads or writes through this handle is told ESTALE */
+	st = icm_lock_state_get(vol, icm_lock_inode(vol, f));
+	pthread_mutex_lock(icm_lock_calls(vol, st->inode));
 	if (req->type == F_UNLCK) {
 		l = release(st, h, &e);
 	} else {
@@ -385,7 +403,7 @@ static int lock_shared(struct icm_handle *h, struct icm_file *f, const struct ic
 			w = icm_shared_wait_new(st, f, &e, done, userdata);
 		l = acquire(st, f, h, &e, w, ret_wait);
 	}
-	pthread_mutex_unlock(icm_lock_calls(vol, f->inode));
+	pthread_mutex_unlock(icm_lock_calls(vol, st->inode));
 	return l ? l : r;
 }
 
@@ -489,7 +507,7 @@ int icm_fs_getlk(struct icm_handle *h, const struct icm_call *call,
 	r = make_entry(h, req, &e);
 	if (r < 0)
 		return r;
-	st = icm_lock_state_get(vol, f->inode);
+	st = icm_lock_state_get(vol, icm_lock_inode(vol, f));
 	return own_conflict(st, e, lk) ? 0 : foreign_conflict(st, e, lk);
 }
 
@@ -498,7 +516,7 @@ int icm_fs_getlk(struct icm_handle *h, const struct icm_call *call,
 bool icm_file_lock_has_owner(struct icm_volume *vol, struct icm_file *f, uint64_t owner)
 {
 	const struct icm_lock_entry e = { .owner = owner, .end = LAST_BYTE };
-	struct icm_lock_state *st = existing(vol, f->inode);
+	struct icm_lock_state *st = existing(vol, f);
 
 	return st && has_in_range(st, &e);
 }
@@ -519,11 +537,11 @@ static int end_handle_change(struct icm_lock_turn *t, void *userdata)
 
 void icm_file_lock_flush(struct icm_volume *vol, struct icm_file *f, uint64_t owner)
 {
-	struct icm_lock_state *st = existing(vol, f->inode);
+	struct icm_lock_state *st = existing(vol, f);
 
 	if (!st)
 		return;
-	pthread_mutex_lock(icm_lock_calls(vol, f->inode));
+	pthread_mutex_lock(icm_lock_calls(vol, st->inode));
 	if (icm_file_lock_has_owner(vol, f, owner) &&
 	    icm_lock_turn(st, end_owner_change, &owner, NULL, NULL) < 0) {
 		ICM_LOCK_SCOPE(&vol->lock);
@@ -532,7 +550,7 @@ void icm_file_lock_flush(struct icm_volume *vol, struct icm_file *f, uint64_t ow
 		icm_lock_state_count(st);
 		icm_lock_state_owes(st);
 	}
-	pthread_mutex_unlock(icm_lock_calls(vol, f->inode));
+	pthread_mutex_unlock(icm_lock_calls(vol, st->inode));
 }
 
 static bool has_handle(struct icm_lock_state *st, uint64_t handle)
@@ -553,12 +571,12 @@ static bool has_handle(struct icm_lock_state *st, uint64_t handle)
 
 void icm_file_lock_release(struct icm_volume *vol, struct icm_file *f, struct icm_handle *h)
 {
-	struct icm_lock_state *st = existing(vol, f->inode);
+	struct icm_lock_state *st = existing(vol, f);
 
 	if (!st)
 		return;
 	icm_shared_waits_fail(st, &h->serial, -EBADF);
-	pthread_mutex_lock(icm_lock_calls(vol, f->inode));
+	pthread_mutex_lock(icm_lock_calls(vol, st->inode));
 	if (has_handle(st, h->serial) &&
 	    icm_lock_turn(st, end_handle_change, &h->serial, NULL, NULL) < 0) {
 		ICM_LOCK_SCOPE(&vol->lock);
@@ -567,7 +585,7 @@ void icm_file_lock_release(struct icm_volume *vol, struct icm_file *f, struct ic
 		icm_lock_state_count(st);
 		icm_lock_state_owes(st);
 	}
-	pthread_mutex_unlock(icm_lock_calls(vol, f->inode));
+	pthread_mutex_unlock(icm_lock_calls(vol, st->inode));
 }
 
 void icm_volume_control_flush(struct icm_volume *vol, struct icm_handle *h, uint64_t owner)

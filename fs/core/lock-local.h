@@ -146,6 +146,8 @@ int icm_shared_wait_deadlock(struct icm_shared_wait *w, uint64_t *ret_head);
 
 /* Everything that earlier holders have committed is seen through the file. */
 int icm_lock_see_all(struct icm_volume *vol, struct icm_file *f, uint64_t head) ICM_MUST_CHECK;
+/* The inode whose locks are those of the view. */
+struct icm_inode *icm_lock_inode(struct icm_volume *vol, struct icm_file *f);
 /* Ends what e's owner has in e's range; the store hears of it now or later. */
 void icm_lock_undo(struct icm_lock_state *st, const struct icm_lock_entry *e);
 

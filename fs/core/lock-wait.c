@@ -476,7 +476,7 @@ static void tell(struct icm_volume *vol, struct icm_shared_wait *w)
 	lost = vol->lock_epoch != w->epoch;
 	pthread_mutex_unlock(&vol->lock);
 	if (r < 0 && w->result == 0 && !lost && !w->converts)
-		icm_lock_undo(w->file->inode->locks, &w->entry);
+		icm_lock_undo(icm_lock_state_get(vol, icm_lock_inode(vol, w->file)), &w->entry);
 	w->done(w->userdata, lost ? -EIO : r);
 	free_wait(w);
 }

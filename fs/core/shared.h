@@ -86,6 +86,10 @@ struct icm_file {
 	uint64_t changes;	    /* counts writes, to see those during a publication */
 	uint64_t published_changes; /* of these, how many are published */
 
+	/* Referenced; of the other mount's file that got this one's name before it was
+	 * published: whose locks count. Else NULL. */
+	struct icm_inode *lock_inode;
+
 	/* under io */
 	struct icm_data *data;	  /* working copy, or large contents being read */
 	bool data_is_work;	  /* `data` has changes; else a cache of `version` */
@@ -213,6 +217,12 @@ struct icm_volume {
 	bool started;
 	atomic_bool stopping;
 };
+
+/* The inode whose locks are those of the view; volume->lock held. */
+static inline struct icm_inode *icm_file_lock_inode(const struct icm_file *f)
+{
+	return f->lock_inode ? f->lock_inode : f->inode;
+}
 
 /* Both with volume->lock held. */
 static inline void icm_volume_want_resync(struct icm_volume *vol)

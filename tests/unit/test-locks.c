@@ -292,6 +292,29 @@ Test(locks, circles_over_files_are_found_within_a_mount)
 	end(&q[1]);
 }
 
+/* Two programs that start from nothing: with O_CREAT each mount has a file of its
+ * own until the first lock, but there is one lock. */
+Test(locks, of_a_file_that_two_mounts_make_at_once)
+{
+	struct program p = { .vol = a, .owner = 1 }, q = { .vol = b, .owner = 2 };
+	struct parked w;
+
+	cr_assert_eq(open_path(a, "new", O_RDWR | O_CREAT, &p.view, &p.h), 0);
+	cr_assert_eq(open_path(b, "new", O_RDWR | O_CREAT, &q.view, &q.h), 0);
+	cr_assert_eq(try_flock(&p, F_WRLCK), 0);
+	cr_assert_eq(try_flock(&q, F_WRLCK), -EAGAIN);
+	cr_assert_eq(wait_flock(&q, F_WRLCK, &w), -EINPROGRESS);
+	cr_assert_eq(icm_fs_write(p.h, &no_call, "p", 1, 0, false), 1);
+	cr_assert_eq(try_flock(&p, F_UNLCK), 0);
+	cr_assert_eq(answer(&w), 0);
+	cr_assert_eq(icm_fs_write(q.h, &no_call, "q", 1, 0, false), -ESTALE);
+	cr_assert_eq(try_flock(&p, F_RDLCK), -EAGAIN);
+	close_path(q.view, q.h);
+	cr_assert_eq(try_flock(&p, F_RDLCK), 0);
+	cr_assert(has_contents(b, "new", "p"));
+	end(&p);
+}
+
 /* ---- faults ---- */
 
 struct lost {
