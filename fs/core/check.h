@@ -11,7 +11,7 @@
 #include "backends/backend.h"
 
 enum icm_severity {
-	ICM_SEVERITY_NOTE,    /* nothing is wrong: orphans, claims of dead mounts, foreign files */
+	ICM_SEVERITY_NOTE,    /* nothing is wrong: orphans, locks of dead mounts, foreign files */
 	ICM_SEVERITY_WARNING, /* something that isn't shown or shouldn't be there */
 	ICM_SEVERITY_ERROR,   /* contents, a name or an attribute is wrong or lost */
 };

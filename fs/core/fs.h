@@ -199,7 +199,7 @@ struct icm_lock_request {
  * granted (0) or fails. Not called after icm_fs_lock_cancel returned true. */
 typedef void (*icm_lock_done_fn)(void *userdata, int result);
 
-/* [store] 0 = done; -EAGAIN; -EDEADLK; -ENOLCK (another mount has locks on this
+/* [store] 0 = done; -EAGAIN; -EDEADLK; -ENOLCK (read-only, or too many locks on this
  * file); -EINPROGRESS: parked, *ret_wait is valid until done was called or the
  * wait was cancelled. Releasing: publishes before. */
 int icm_fs_lock(struct icm_handle *h, const struct icm_call *call,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Advisory locks inside one mount: a table per file of flock and record locks,
+ * Advisory locks inside one mount (scratch files): a table per file of flock and record locks,
  * with the rules of Linux for FUSE (who owns what, docs/posix.md). No store and
- * no files here: the caller (lock-claim.c) makes the store's claim before.
+ * no files here.
  *
  * Two spaces that never conflict with each other: flock, and records (POSIX
  * and OFD). A flock or OFD lock belongs to its open file (handle serial); a
