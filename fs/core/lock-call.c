@@ -341,6 +341,23 @@ static int acquire(struct icm_lock_state *st, struct icm_file *f, struct icm_han
 	return r;
 }
 
+/* Something of this open file's is in the table as this mount knows it. */
+static bool has_handle(struct icm_lock_state *st, uint64_t handle)
+{
+	int me;
+	ICM_LOCK_SCOPE(&st->vol->lock);
+
+	me = icm_lock_state_me(st);
+	for (size_t i = 0; me >= 0 && i < st->value.holders.n; i++)
+		if ((int)st->value.holders.v[i].mount == me &&
+		    st->value.holders.v[i].handle == handle)
+			return true;
+	for (size_t i = 0; me >= 0 && i < st->value.queue.n; i++)
+		if ((int)st->value.queue.v[i].mount == me && st->value.queue.v[i].handle == handle)
+			return true;
+	return false;
+}
+
 static int release(struct icm_lock_state *st, struct icm_handle *h, const struct icm_lock_entry *e)
 {
 	int r = 0;
@@ -349,7 +366,7 @@ static int release(struct icm_lock_state *st, struct icm_handle *h, const struct
 		r = icm_lock_turn(st, end_change, (void *)e, NULL, NULL);
 	if (r == ICM_LOCK_LOST)
 		r = 0;
-	if (r == 0 && e->start == 0)
+	if (r == 0 && !has_handle(st, h->serial))
 		note_epoch(st->vol, h, 0);
 	return r;
 }
@@ -551,22 +568,6 @@ void icm_file_lock_flush(struct icm_volume *vol, struct icm_file *f, uint64_t ow
 		icm_lock_state_owes(st);
 	}
 	pthread_mutex_unlock(icm_lock_calls(vol, st->inode));
-}
-
-static bool has_handle(struct icm_lock_state *st, uint64_t handle)
-{
-	int me;
-	ICM_LOCK_SCOPE(&st->vol->lock);
-
-	me = icm_lock_state_me(st);
-	for (size_t i = 0; me >= 0 && i < st->value.holders.n; i++)
-		if ((int)st->value.holders.v[i].mount == me &&
-		    st->value.holders.v[i].handle == handle)
-			return true;
-	for (size_t i = 0; me >= 0 && i < st->value.queue.n; i++)
-		if ((int)st->value.queue.v[i].mount == me && st->value.queue.v[i].handle == handle)
-			return true;
-	return false;
 }
 
 void icm_file_lock_release(struct icm_volume *vol, struct icm_file *f, struct icm_handle *h)

@@ -19,6 +19,7 @@
 
 #define KEEP_PLACE_NS (2 * ICM_NS_PER_S)
 #define RETRY_NS      (200 * ICM_NS_PER_MS)
+#define DAMAGED_NS    (10 * ICM_NS_PER_S)
 /* Where leases last as long as their processes, nothing tells of a dead one. */
 #define LOOK_NS	 (500 * ICM_NS_PER_MS)
 #define WATCH_NS (10 * ICM_NS_PER_S)
@@ -102,12 +103,17 @@ void icm_shared_wait_drop(struct icm_shared_wait *w)
 	free_wait(w);
 }
 
-static bool waits_for_others(const struct icm_lock_state *st)
+static bool has_waits(const struct icm_lock_state *st)
 {
-	for (const struct icm_shared_wait *w = st->waits; st->foreign && w; w = w->next)
+	for (const struct icm_shared_wait *w = st->waits; w; w = w->next)
 		if (w->how != ICM_WAIT_FRESH)
 			return true;
 	return false;
+}
+
+static bool waits_for_others(const struct icm_lock_state *st)
+{
+	return st->foreign && has_waits(st);
 }
 
 static void due_by(struct icm_lock_state *st, int64_t when_ns)
@@ -448,9 +454,11 @@ static void look_at(struct icm_lock_state *st)
 		r = icm_lock_turn(st, look_change, &look, NULL, NULL);
 		pthread_mutex_unlock(icm_lock_calls(vol, st->inode));
 	}
+	if (r == -ENOLCK) /* the table is damaged: there is nothing to wait for */
+		icm_shared_waits_fail(st, NULL, r);
 	pthread_mutex_lock(&vol->lock);
 	if (r != 0 && (st->waits || st->debt))
-		due_by(st, icm_now_ns() + RETRY_NS);
+		due_by(st, icm_now_ns() + (r == -ENOLCK ? DAMAGED_NS : RETRY_NS));
 	else if (look.again)
 		icm_shared_locks_kick(st);
 	if (st->pinned && !st->debt) {
@@ -680,7 +688,7 @@ static struct icm_lock_state *next_to_end(struct icm_volume *vol)
 	ICM_LOCK_SCOPE(&vol->lock);
 
 	for (struct icm_lock_state *st = vol->locks->states; st; st = st->next)
-		if (st->n_held || st->waits || st->pinned) {
+		if (st->n_held || has_waits(st) || st->pinned) {
 			icm_inode_ref(st->inode);
 			return st;
 		}

@@ -58,6 +58,13 @@ timeout 60 flock "$B/state" true || fail "the lock isn't free"
 exec 9>&-
 
 if ! is_plain; then
+	say "the deployment's lock"
+	exec 8<"$A/.icmfs/lock"
+	flock -x 8
+	flock -n "$B/.icmfs/lock" true && fail "two mounts have the deployment's lock"
+	exec 8<&-
+	timeout 60 flock "$B/.icmfs/lock" true || fail "the deployment's lock isn't free"
+
 	say "the lock of a mount that is killed is free"
 	"$(prog counter)" "$A/killed" flock 1
 	exec 9>>"$A/killed"

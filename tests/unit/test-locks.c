@@ -317,6 +317,47 @@ Test(locks, of_a_file_that_two_mounts_make_at_once)
 
 /* ---- faults ---- */
 
+Test(locks, a_damaged_table_grants_nothing)
+{
+	struct program p = start(a, "file", 1);
+	const struct icm_lock_request probe = { .type = F_WRLCK, .end = TO_END, .owner = 2 };
+	struct icm_txn_result res;
+	struct parked w;
+	struct flock lk;
+	struct stat st;
+	char key[64];
+
+	cr_assert_eq(stat_path(a, "file", &st), 0);
+	snprintf(key, sizeof(key), "lock/%llu", (unsigned long long)st.st_ino);
+	cr_assert_eq(icm_backend_txn(raw, NULL, &(struct icm_op){ ICM_OP_SET, key, "x", 1, 0, 0 },
+				     1, &res),
+		     0);
+	icm_txn_result_clear(&res);
+	cr_assert_eq(try_record(&p, F_WRLCK, 0, 9), -ENOLCK);
+	cr_assert_eq(wait_record(&p, F_WRLCK, 0, 9, &w), -ENOLCK);
+	cr_assert_eq(icm_fs_getlk(p.h, &no_call, &probe, &lk), -ENOLCK);
+	cr_assert_eq(
+		icm_backend_txn(raw, NULL, &(struct icm_op){ ICM_OP_DELETE, .key = key }, 1, &res),
+		0);
+	icm_txn_result_clear(&res);
+	cr_assert_eq(try_record(&p, F_WRLCK, 0, 9), 0);
+	end(&p);
+}
+
+/* The flock is unlocked, the record lock still hangs on the lease. */
+Test(locks, of_one_open_file_are_lost_together)
+{
+	struct program p = start(a, "file", 1);
+	ICM_AUTOFREE char *lease = lease_of(a);
+
+	cr_assert_eq(try_record(&p, F_WRLCK, 5, 9), 0);
+	cr_assert_eq(try_flock(&p, F_WRLCK), 0);
+	cr_assert_eq(try_flock(&p, F_UNLCK), 0);
+	cr_assert_eq(icm_memory_expire_lease(raw, lease), 0);
+	WAIT_FOR(icm_fs_write(p.h, &no_call, "x", 1, 0, false) == -EIO);
+	end(&p);
+}
+
 struct lost {
 	atomic_int left; /* writes of lock tables whose answers are still to be lost */
 	atomic_int skip; /* such writes that go well before */
