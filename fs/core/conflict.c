@@ -234,8 +234,8 @@ static int resolve_unpublished(struct icm_volume *vol, struct icm_file *f,
 	pthread_mutex_lock(&vol->lock);
 	tail = regular && f->append_only && p->content;
 	winner = yield_name(vol, f, there, &news);
-	if (winner && regular && !f->lock_inode)
-		f->lock_inode = icm_inode_ref(winner);
+	if (winner && regular)
+		f->lock_ino = winner->attr.ino;
 	if (tail && !same && winner) {
 		append->to = icm_file_get(vol, winner);
 		append->tail = icm_content_ref(p->content);

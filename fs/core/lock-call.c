@@ -187,8 +187,15 @@ static int end_change(struct icm_lock_turn *t, void *userdata)
 
 struct icm_inode *icm_lock_inode(struct icm_volume *vol, struct icm_file *f)
 {
+	struct icm_inode *winner;
 	ICM_LOCK_SCOPE(&vol->lock);
 
+	if (f->lock_ino && !f->lock_inode) {
+		winner = icm_tree_inode(&vol->tree, f->lock_ino);
+		if (winner)
+			f->lock_inode = icm_inode_ref(winner);
+		f->lock_ino = 0; /* decided once: it may be gone, and come back */
+	}
 	return icm_file_lock_inode(f);
 }
 

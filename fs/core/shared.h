@@ -86,8 +86,9 @@ struct icm_file {
 	uint64_t changes;	    /* counts writes, to see those during a publication */
 	uint64_t published_changes; /* of these, how many are published */
 
-	/* Referenced; of the other mount's file that got this one's name before it was
-	 * published: whose locks count. Else NULL. */
+	/* The other mount's file that got this one's name before it was published: its
+	 * locks count. Its number, or 0; and, once locked, the inode (referenced). */
+	uint64_t lock_ino;
 	struct icm_inode *lock_inode;
 
 	/* under io */
