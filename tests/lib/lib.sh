@@ -127,6 +127,7 @@ consul_start() {
 		wait_for 60 eval "consul_answers $port || ! kill -0 $pid" || break
 		if kill -0 "$pid" 2>/dev/null; then
 			echo "$pid" >>"$T/pids"
+			CONSUL_PID=$pid
 			STORE=consul://127.0.0.1:$port/icm/test
 			return
 		fi
@@ -144,7 +145,33 @@ store_consul() {
 # shellcheck source=tests/lib/cluster.sh
 . "$SRC/tests/lib/cluster.sh"
 
+# consul_proxy PERCENT: puts tests/lib/proxy.c in front of the server; STORE and
+# PROXY_PORT are its own then. Lossless with 0.
+consul_proxy() {
+	local address=${STORE#consul://}
+	address=${address%%/*}
+	"$(prog proxy)" "${address%:*}" "${address#*:}" "$1" ${ICMFS_TEST_SEED:+"$ICMFS_TEST_SEED"} \
+		>"$T/port" 2>"$T/proxy.log" &
+	disown $! # or its end would be announced
+	echo $! >>"$T/pids"
+	wait_for 20 test -s "$T/port" || fail "the proxy doesn't start: $(cat "$T/proxy.log")"
+	PROXY_PORT=$(cat "$T/port")
+	STORE=consul://127.0.0.1:$PROXY_PORT/icm/test
+	say "proxy: $(cat "$T/proxy.log"), $1 % of requests"
+}
+
 store_plain() { STORE=$T/store/tree; }
+
+# store_signal SIGNAL: to the store's servers. Stopped ones take requests and say
+# nothing; those that go on carry out what they find.
+store_signal() {
+	local node
+	case $KIND in
+	consul) kill "-$1" "$CONSUL_PID" ;;
+	cluster) for node in s1 s2 s3; do cluster_signal $node "$1"; done ;;
+	*) fail "the store $KIND has no servers" ;;
+	esac
+}
 
 # Makes an empty store.
 init_store() {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Usage: posix-suite [-l] [-t PART-OF-NAME]… [-T SECONDS] DIR */
+ * Usage: posix-suite [-l] [-x] [-t PART-OF-NAME]… [-T SECONDS] DIR
+ * -x: a large directory may be refused to be renamed (EXDEV). */
 #include "suite.h"
 
 #include <dirent.h>
@@ -490,9 +491,11 @@ int main(int argc, char **argv)
 	bool list = false;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "lt:T:")) != -1) {
+	while ((opt = getopt(argc, argv, "lxt:T:")) != -1) {
 		if (opt == 'l')
 			list = true;
+		else if (opt == 'x')
+			facts.exdev = true;
 		else if (opt == 't' && n_parts < 32)
 			parts[n_parts++] = optarg;
 		else if (opt == 'T')
@@ -510,7 +513,8 @@ int main(int argc, char **argv)
 	if (list)
 		return 0;
 	if (optind + 1 != argc) {
-		fprintf(stderr, "usage: posix-suite [-l] [-t PART-OF-NAME] [-T SECONDS] DIR\n");
+		fprintf(stderr, "usage: posix-suite [-l] [-x] [-t PART-OF-NAME] [-T SECONDS] "
+				"DIR\n");
 		return 2;
 	}
 	if (geteuid() != 0) {
