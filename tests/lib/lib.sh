@@ -10,6 +10,7 @@
 #   ICMFS_TEST_BIN         directories (colon-separated) of the helper programs
 #   ICMFS_TEST_STORE_KIND  sqlite (default); consul: a server of the test's own;
 #                          cluster: three servers, an agent for each mount;
+#                          netns: the same, each on a host of its own (netns.sh);
 #                          or plain: one ordinary directory stands for both
 #                          mounts, to try the tests themselves
 #   ICMFS_TEST_CONSUL      the server's program (default: what scripts/consul.sh
@@ -89,6 +90,11 @@ wait_for() {
 
 # ---- stores ---------------------------------------------------------------
 
+# What runs a command where STORE is to be reached from: nothing, but where hosts
+# are separate.
+ON=()
+ON_B=()
+
 store_sqlite() { STORE=sqlite:$T/store/store.icmfs; }
 
 consul_program() {
@@ -144,6 +150,8 @@ store_consul() {
 
 # shellcheck source=tests/lib/cluster.sh
 . "$SRC/tests/lib/cluster.sh"
+# shellcheck source=tests/lib/netns.sh
+. "$SRC/tests/lib/netns.sh"
 
 # consul_proxy PERCENT: puts tests/lib/proxy.c in front of the server; STORE and
 # PROXY_PORT are its own then. Lossless with 0.
@@ -168,7 +176,7 @@ store_signal() {
 	local node
 	case $KIND in
 	consul) kill "-$1" "$CONSUL_PID" ;;
-	cluster) for node in s1 s2 s3; do cluster_signal $node "$1"; done ;;
+	cluster | netns) for node in s1 s2 s3; do cluster_signal $node "$1"; done ;;
 	*) fail "the store $KIND has no servers" ;;
 	esac
 }
@@ -180,14 +188,14 @@ init_store() {
 	if is_plain; then
 		mkdir -p "$STORE"
 	else
-		"$ICMFS" init "$STORE" >"$T/init.log" 2>&1 || fail "init: $(cat "$T/init.log")"
+		"${ON[@]}" "$ICMFS" init "$STORE" >"$T/init.log" 2>&1 || fail "init: $(cat "$T/init.log")"
 	fi
 }
 
 # The store is sound; what is said otherwise is shown.
 check_store() {
 	is_plain && return
-	timeout 120 "$ICMFS" check "$STORE" >"$T/check.log" 2>&1 ||
+	"${ON[@]}" timeout 120 "$ICMFS" check "$STORE" >"$T/check.log" 2>&1 ||
 		fail "check found something: $(cat "$T/check.log")"
 }
 
@@ -216,7 +224,7 @@ mount_at() {
 	LOGS=$((LOGS + 1))
 	log=$T/log.$LOGS
 	[ -z "$opts" ] || args=(-o "$opts")
-	"$ICMFS" mount "$STORE" "$dir" -o "statedir=$T/state" "${args[@]}" -f >"$log" 2>&1 </dev/null &
+	"${ON[@]}" "$ICMFS" mount "$STORE" "$dir" -o "statedir=$T/state" "${args[@]}" -f >"$log" 2>&1 </dev/null &
 	PID_OF[$dir]=$!
 	LOG_OF[$dir]=$log
 	echo "$!" >>"$T/pids"
@@ -254,10 +262,16 @@ kill_mount() {
 	unset "PID_OF[$1]"
 }
 
+# From B's host, where that is another one.
+mount_b() {
+	local STORE=${STORE_B:-$STORE} ON=("${ON_B[@]}")
+	mount_at "$B" "${MOUNT_OPTS:-}"
+}
+
 two_mounts() {
 	init_store
 	mount_at "$A" "${MOUNT_OPTS:-}"
-	STORE=${STORE_B:-$STORE} mount_at "$B" "${MOUNT_OPTS:-}"
+	mount_b
 }
 
 # ---- comparing ------------------------------------------------------------
