@@ -115,15 +115,17 @@ consul_answers() {
 }
 
 # On ports that nobody uses: one that is taken ends it at once, and others are tried.
+# CONSUL_ACL, CONSUL_TLS: further settings; with the latter HTTPS_PORT is there, too.
 consul_start() {
-	local i port pid
+	local i port pid https=-1
 	for i in 1 2 3 4 5; do
 		port=$((20000 + RANDOM % 12000))
+		[ -z "${CONSUL_TLS:-}" ] || https=$((port + 3))
 		cat >"$T/store/consul.json" <<-END
 			{"server": true, "bootstrap_expect": 1, "node_name": "test", "data_dir": "$T/store/data",
 			 "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn",
-			 "disable_update_check": true, "performance": {"raft_multiplier": 1}, ${CONSUL_ACL:-}
-			 "ports": {"dns": -1, "grpc": -1, "https": -1, "serf_wan": -1, "server": $((port + 1)),
+			 "disable_update_check": true, "performance": {"raft_multiplier": 1}, ${CONSUL_ACL:-} ${CONSUL_TLS:-}
+			 "ports": {"dns": -1, "grpc": -1, "https": $https, "serf_wan": -1, "server": $((port + 1)),
 			           "serf_lan": $((port + 2)), "http": $port}}
 		END
 		setpriv --pdeathsig KILL "$1" agent "-config-file=$T/store/consul.json" \
@@ -134,6 +136,7 @@ consul_start() {
 		if kill -0 "$pid" 2>/dev/null; then
 			echo "$pid" >>"$T/pids"
 			CONSUL_PID=$pid
+			HTTPS_PORT=$https
 			STORE=consul://127.0.0.1:$port/icm/test
 			return
 		fi

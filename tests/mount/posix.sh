@@ -10,7 +10,7 @@ mount_at "$A" allow_other,suid,dev
 chmod 0755 "$T" "$A"
 more=()
 # what doesn't fit into one of Consul's transactions is refused
-[ "$KIND" != consul ] || more+=(-x)
+case $KIND in consul | cluster) more+=(-x) ;; esac
 "$(prog posix-suite)" "${more[@]}" "$@" "$A"
 [ -z "$(ls -A "$A")" ] || fail "something is left: $(ls -A "$A")"
 umount_at "$A"

@@ -9,7 +9,7 @@ ops=${ICMFS_TEST_OPS:-50000}
 more=()
 [ -z "${ICMFS_TEST_SEED:-}" ] || more=(--seed "$ICMFS_TEST_SEED")
 # what doesn't fit into one of its transactions is refused
-[ "$KIND" != consul ] || more+=(--exdev)
+case $KIND in consul | cluster) more+=(--exdev) ;; esac
 random=$(prog random-ops)
 mkdir "$T/ref"
 two_mounts
