@@ -42,7 +42,7 @@ int icm_shared_getattr(struct icm_view *view, const struct icm_call *call, struc
 	struct icm_volume *vol = view->vol;
 
 	(void)h;
-	if (!vol->cached && !is_ours(vol, icm_file_of(view))) {
+	if (!call->as_known && !vol->cached && !is_ours(vol, icm_file_of(view))) {
 		if (call->nowait && !vol->be->facts.local)
 			return ICM_WOULD_WAIT;
 		icm_volume_glance(vol);
