@@ -198,7 +198,7 @@ init_store() {
 # The store is sound; what is said otherwise is shown.
 check_store() {
 	is_plain && return
-	"${ON[@]}" timeout 120 "$ICMFS" check "$STORE" >"$T/check.log" 2>&1 ||
+	"${ON[@]}" timeout "${CHECK_SECONDS:-120}" "$ICMFS" check "$STORE" >"$T/check.log" 2>&1 ||
 		fail "check found something: $(cat "$T/check.log")"
 }
 
