@@ -136,6 +136,7 @@ consul_start() {
 		if kill -0 "$pid" 2>/dev/null; then
 			echo "$pid" >>"$T/pids"
 			CONSUL_PID=$pid
+			# shellcheck disable=SC2034
 			HTTPS_PORT=$https
 			STORE=consul://127.0.0.1:$port/icm/test
 			return
