@@ -3,7 +3,7 @@
 # Files around the sizes at which the form in the store changes, and large ones: on B
 # at once after the close, after a change in the middle, and after a remount.
 # ICMFS_TEST_BIG: bytes of the largest (10 MiB; with 1 GiB it takes minutes, and on
-# Consul 5 GB of memory).
+# Consul 3 GB of memory).
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 
