@@ -297,6 +297,14 @@ static bool was_sent(struct connection *k)
 	return bytes > 0;
 }
 
+/* Whether the other side refused our certificate. With TLS 1.3 it says so after the
+ * request was sent, of which it reads nothing then. libcurl tells in words only. */
+static bool certificate_refused(const struct connection *k)
+{
+	return strstr(k->why, "alert") &&
+	       (strstr(k->why, "certificate") || strstr(k->why, "unknown ca"));
+}
+
 /* The code for a transfer that libcurl ended. */
 static int outcome(struct connection *k, CURLcode code)
 {
@@ -308,6 +316,8 @@ static int outcome(struct connection *k, CURLcode code)
 		code = CURLE_PARTIAL_FILE;
 	if (!k->why[0])
 		snprintf(k->why, sizeof(k->why), "%s", curl_easy_strerror(code));
+	if (certificate_refused(k))
+		return -EINVAL;
 	switch (code) {
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
