@@ -32,7 +32,7 @@ struct batch {
 
 /* Guard and feed record around the parts. */
 #define N_GUARD 2
-#define N_FEED	2
+#define N_FEED	3
 
 struct icm_commits *icm_commits_new(struct icm_volume *vol)
 {
@@ -53,6 +53,13 @@ struct icm_commits *icm_commits_free(struct icm_commits *c)
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 	return NULL;
+}
+
+bool icm_commits_under_way(struct icm_volume *vol)
+{
+	ICM_LOCK_SCOPE(&vol->commits->lock);
+
+	return vol->commits->active != 0;
 }
 
 static size_t part_cost(struct icm_volume *vol, const struct icm_part *p)
@@ -151,6 +158,7 @@ static char *feed_value(struct icm_volume *vol, const struct batch *b, const cha
 struct attempt {
 	char id[ICM_ID_HEX + 1];
 	uint64_t lease_index;
+	size_t head_op; /* number of the operation that reads `head`; 0 = none */
 	struct icm_txn_result result;
 };
 
@@ -174,6 +182,32 @@ static void drop_lost(struct icm_volume *vol, struct batch *b)
 	for (size_t i = b->n_parts; i-- > 0;)
 		if (b->parts[i]->lock_epoch && b->parts[i]->lock_epoch != epoch)
 			finish_part(b, i, -EIO, 0);
+}
+
+/* On a store of many hosts, where indexes have gaps, `head` as it was before says
+ * whether this mount knows all that happened until then: without asking the feed
+ * after each commit of its own. A deployment has the key from its first commit on. */
+static bool reads_head(struct icm_volume *vol)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return !vol->be->facts.local && vol->has_head;
+}
+
+static void note_head(struct icm_volume *vol, bool has_head)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	vol->has_head = has_head;
+}
+
+/* Index that `head` had before the transaction; 0: it wasn't read. */
+static uint64_t head_before(const struct attempt *a)
+{
+	for (size_t i = 0; a->head_op && i < a->result.entries.n; i++)
+		if (a->result.entries.v[i].op == a->head_op)
+			return a->result.entries.v[i].modify_index;
+	return 0;
 }
 
 static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
@@ -207,6 +241,10 @@ static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
 	}
 	if (!b->quiet) {
 		icm_random_id(a->id);
+		if (reads_head(vol)) {
+			a->head_op = n;
+			ops[n++] = (struct icm_op){ ICM_OP_GET, .key = ICM_KEY_HEAD };
+		}
 		feed_key = icm_key_feed(a->id);
 		feed = feed_value(vol, b, a->id, lease_key, &feed_len);
 		ops[n++] = (struct icm_op){ ICM_OP_SET, feed_key, feed, feed_len, 0, 0 };
@@ -351,6 +389,8 @@ static int after_refusal(struct icm_volume *vol, struct batch *b, struct attempt
 			r = icm_lease_recheck(vol, a->lease_index);
 		else if (a->result.errors[e].op == 1)
 			r = recheck_meta(vol);
+		else if (a->head_op && a->result.errors[e].op == a->head_op)
+			note_head(vol, false); /* somebody deleted it */
 		else
 			continue;
 		guard = true;
@@ -380,7 +420,9 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		if (r == -ESTALE)
 			r = after_refusal(vol, b, &a);
 		else if (r == 0) {
-			icm_feed_note(vol, a.id, a.result.index);
+			icm_feed_note_own(vol, a.id, a.result.index, head_before(&a));
+			if (!b->quiet)
+				note_head(vol, true);
 			finish_all(b, 0, a.result.index);
 		}
 		icm_txn_result_clear(&a.result);
