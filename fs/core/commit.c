@@ -17,10 +17,20 @@
 
 struct icm_commits {
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	pthread_cond_t changed;		/* of the monotonic clock */
 	struct icm_part *first, **last; /* waiting, in order of arrival */
+	size_t n_waiting, n_sent;	/* parts that wait, and whose outcome isn't known */
 	unsigned active, max_active;
+	/* how many there were at once at most, lately and before that; since when */
+	size_t peak, peak_before;
+	int64_t peak_since_ns;
+	int64_t last_ns;   /* how long the last transaction took */
+	bool gathers;	   /* on a distant store: several parts are worth waiting for */
+	bool is_gathering; /* somebody does, and will send what waits */
 };
+
+/* The longest wait for further parts. */
+#define GATHER_NS (5 * ICM_NS_PER_MS)
 
 /* Parts that travel together, and the whole transaction. */
 struct batch {
@@ -37,10 +47,15 @@ struct batch {
 struct icm_commits *icm_commits_new(struct icm_volume *vol)
 {
 	struct icm_commits *c = icm_xcalloc(1, sizeof(*c));
+	pthread_condattr_t attr;
 
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_cond_init(&c->changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->changed, &attr);
+	pthread_condattr_destroy(&attr);
 	c->last = &c->first;
+	c->gathers = !vol->be->facts.local;
 	c->max_active = vol->be->facts.local ? 1 : 2;
 	return c;
 }
@@ -106,6 +121,50 @@ static void take_batch(struct icm_volume *vol, struct icm_commits *c, struct bat
 		ops += p->n_ops;
 		cost += p->cost;
 	}
+	c->n_waiting -= b->n_parts;
+	c->n_sent += b->n_parts;
+}
+
+/* How many are worth waiting for: half of those who have been here at the same time
+ * lately, because two transactions may be under way. */
+static size_t wanted(const struct icm_commits *c)
+{
+	size_t peak = c->peak > c->peak_before ? c->peak : c->peak_before;
+
+	return (peak + 1) / 2;
+}
+
+/* A part has come; c->lock held. */
+static void note_peak(struct icm_commits *c)
+{
+	int64_t now = icm_now_ns();
+
+	if (now - c->peak_since_ns > 4 * c->last_ns) {
+		c->peak_before = now - c->peak_since_ns > 8 * c->last_ns ? 0 : c->peak;
+		c->peak = 0;
+		c->peak_since_ns = now;
+	}
+	if (c->n_waiting + c->n_sent > c->peak)
+		c->peak = c->n_waiting + c->n_sent;
+}
+
+/* Who has just got an answer is likely to come again soon. Without this the first to
+ * come would take the second transaction that may be under way for itself alone, time
+ * and again, and all others would wait for the first. c->lock held, and released
+ * meanwhile. */
+static void gather(struct icm_commits *c)
+{
+	int64_t most = c->last_ns / 2 < GATHER_NS ? c->last_ns / 2 : GATHER_NS;
+	struct timespec until = icm_ns_to_timespec(icm_now_ns() + most);
+	int r = 0;
+
+	if (!c->gathers || c->n_waiting >= wanted(c))
+		return;
+	c->is_gathering = true;
+	while (c->n_waiting < wanted(c) && r == 0)
+		r = pthread_cond_timedwait(&c->changed, &c->lock, &until);
+	c->is_gathering = false;
+	pthread_cond_broadcast(&c->changed);
 }
 
 /* The name of the program that a thread belongs to. */
@@ -466,16 +525,23 @@ int icm_commit(struct icm_volume *vol, struct icm_part *part)
 	pthread_mutex_lock(&c->lock);
 	*c->last = part;
 	c->last = &part->next;
+	c->n_waiting++;
+	note_peak(c);
+	if (c->is_gathering && c->n_waiting >= wanted(c))
+		pthread_cond_broadcast(&c->changed);
 	while (!part->done) {
 		struct batch b = { .n_parts = 0 };
 		struct icm_part *sent[ICM_COUNT(b.parts)];
+		int64_t start;
 		size_t n;
 
-		if (c->active == c->max_active || !c->first) {
+		if (c->active == c->max_active || !c->first || c->is_gathering) {
 			pthread_cond_wait(&c->changed, &c->lock);
 			continue;
 		}
+		gather(c);
 		take_batch(vol, c, &b);
+		start = icm_now_ns();
 		n = b.n_parts;
 		memcpy(sent, b.parts, n * sizeof(sent[0]));
 		c->active++;
@@ -484,6 +550,8 @@ int icm_commit(struct icm_volume *vol, struct icm_part *part)
 		icm_upkeep_commit(vol);
 		pthread_mutex_lock(&c->lock);
 		c->active--;
+		c->n_sent -= n;
+		c->last_ns = icm_now_ns() - start;
 		for (size_t i = 0; i < n; i++)
 			sent[i]->done = true;
 		pthread_cond_broadcast(&c->changed);
