@@ -132,6 +132,14 @@ struct icm_known_txn {
 };
 #define ICM_KNOWN_TXNS 256
 
+/* Plain contents that a look at a file has brought, for who reads it next (look.c). */
+struct icm_brought {
+	uint64_t ino, index; /* index: of tree/<path> */
+	struct icm_sha256 hash;
+	struct icm_content *content; /* referenced; NULL: none */
+};
+#define ICM_BROUGHT 16
+
 #define ICM_CLAIM_LOCKS 16
 
 /* A thread whose open was answered ESTALE: the kernel looks up and opens again. */
@@ -178,6 +186,8 @@ struct icm_volume {
 	struct icm_tree tree;
 	struct icm_grave graves[ICM_GRAVES]; /* ring */
 	size_t next_grave;
+	struct icm_brought brought[ICM_BROUGHT]; /* ring */
+	size_t next_brought;
 	struct icm_known_txn known[ICM_KNOWN_TXNS]; /* ring */
 	bool has_head;				    /* key `head` exists, as far as is known */
 	/* of the last own commit that the position came to by itself, and when that was */
