@@ -283,18 +283,20 @@ static void in_threads(const struct job *job, void (*fn)(const struct job *job, 
 	free(workers);
 }
 
-/* A tree of small files, 100 in a directory. */
+/* A tree of small files, 100 in a directory; threads make theirs in different ones,
+ * because the kernel lets only one at a time into a directory. */
 static void make_file(const struct job *job, unsigned i)
 {
+	unsigned dirs = (job->count + 99) / 100, d = i % dirs, n = i / dirs;
 	char path[PATH_MAX], text[512];
-	int n = snprintf(text, sizeof(text),
-			 "{\"machine\":\"%u-%u\",\"role\":\"DATA\",\"state\":\"%0300u\"}\n",
-			 i / 100, i % 100, i);
+	int len = snprintf(text, sizeof(text),
+			   "{\"machine\":\"%u-%u\",\"role\":\"DATA\",\"state\":\"%0300u\"}\n", d, n,
+			   i);
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/d%u/f%u.json", job->dir, i / 100, i % 100);
+	snprintf(path, sizeof(path), "%s/d%u/f%u.json", job->dir, d, n);
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	if (fd < 0 || write(fd, text, (size_t)n) != n || close(fd))
+	if (fd < 0 || write(fd, text, (size_t)len) != len || close(fd))
 		fail(path);
 }
 
