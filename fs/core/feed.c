@@ -12,6 +12,7 @@
 #include "core/foreign.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/look.h"
 #include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -212,6 +213,7 @@ void icm_feed_restart(struct icm_volume *vol)
 	for (size_t i = 0; i < ICM_GRAVES; i++)
 		vol->graves[i].index = 0;
 	memset(vol->known, 0, sizeof(vol->known));
+	icm_look_forget(vol);
 	forget_indexes(vol->tree.root);
 	vol->tree.root->names->attr_index = 0;
 	vol->position = vol->compared = vol->unexplained = 0;

@@ -303,9 +303,6 @@ static int has_gone_back(struct icm_volume *vol, uint64_t since, bool *ret)
 static int follow(struct icm_volume *vol, uint64_t since, uint64_t index, int64_t *due,
 		  int64_t *last)
 {
-	/* each wake-up makes the server walk through all keys; what is known was told
-	 * by the feed, and contents are looked at by every open */
-	const struct timespec gather = { .tv_nsec = 50 * ICM_NS_PER_MS };
 	bool known = false, back = false;
 	int r = index < since ? has_gone_back(vol, since, &back) : 0;
 
@@ -317,7 +314,6 @@ static int follow(struct icm_volume *vol, uint64_t since, uint64_t index, int64_
 		return r;
 	if (known) {
 		*due = look_later(*due, *last);
-		nanosleep(&gather, NULL);
 		return 0;
 	}
 	*due = 0;

@@ -272,7 +272,7 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 			return 0;
 		if (!p.version.has_hash)
 			return -EIO;
-		c = icm_look_contents(vol, f->view.ino, &p.version.hash, p.version.size, &index);
+		c = icm_look_contents(vol, f, &p.version.hash, p.version.size, &index);
 		r = c ? 0
 		      : icm_load_plain(vol, p.path, &p.version.hash, p.version.size, &c, &index);
 		if (r < 0)

@@ -9,7 +9,7 @@
 /* ---- contents that were read before anybody asked for them ---- */
 
 static void keep(struct icm_volume *vol, uint64_t ino, const struct icm_sha256 *hash,
-		 const struct icm_entry *e)
+		 uint64_t attr_index, const struct icm_entry *e)
 {
 	struct icm_content *content = icm_content_new(e->value, e->len);
 	struct icm_brought *b;
@@ -17,24 +17,29 @@ static void keep(struct icm_volume *vol, uint64_t ino, const struct icm_sha256 *
 
 	b = &vol->brought[vol->next_brought++ % ICM_BROUGHT];
 	icm_content_unref(b->content);
-	*b = (struct icm_brought){
-		.ino = ino, .hash = *hash, .index = e->modify_index, .content = content
-	};
+	*b = (struct icm_brought){ .ino = ino,
+				   .hash = *hash,
+				   .attr_index = attr_index,
+				   .tree_index = e->modify_index,
+				   .content = content };
 }
 
-struct icm_content *icm_look_contents(struct icm_volume *vol, uint64_t ino,
+struct icm_content *icm_look_contents(struct icm_volume *vol, const struct icm_file *f,
 				      const struct icm_sha256 *hash, size_t size,
 				      uint64_t *ret_index)
 {
+	const struct icm_name *name;
 	ICM_LOCK_SCOPE(&vol->lock);
 
+	name = f->inode->names;
 	for (size_t i = 0; i < ICM_BROUGHT; i++) {
 		struct icm_brought *b = &vol->brought[i];
 
-		if (!b->content || b->ino != ino || b->content->len != size ||
+		if (!b->content || b->ino != f->view.ino || b->content->len != size ||
 		    memcmp(&b->hash, hash, sizeof(*hash)) != 0)
 			continue;
-		*ret_index = b->index;
+		/* the same contents may have come back as a later version */
+		*ret_index = name && name->attr_index == b->attr_index ? b->tree_index : 0;
 		return ICM_STEAL(&b->content);
 	}
 	return NULL;
@@ -47,7 +52,7 @@ void icm_look_forget(struct icm_volume *vol)
 }
 
 /* What isn't what the attributes say is left to who reads it, and says so. */
-static void keep_contents(struct icm_volume *vol, const struct icm_attr *attr,
+static void keep_contents(struct icm_volume *vol, const struct icm_attr *attr, uint64_t attr_index,
 			  const struct icm_entry *e)
 {
 	struct icm_sha256 sum;
@@ -57,7 +62,7 @@ static void keep_contents(struct icm_volume *vol, const struct icm_attr *attr,
 		return;
 	sum = icm_sha256(e->value, e->len);
 	if (memcmp(&sum, &attr->hash, sizeof(sum)) == 0)
-		keep(vol, attr->ino, &sum, e);
+		keep(vol, attr->ino, &sum, attr_index, e);
 }
 
 /* ---- the keys ---- */
@@ -198,20 +203,24 @@ static int take(struct icm_volume *vol, struct look *l, bool *ret_taken)
 	if (!S_ISREG(there->attr.mode) || there->attr.linked || there->attr.mark)
 		return 0;
 	there->attr_index = attr->modify_index;
-	keep_contents(vol, &there->attr, tree);
+	keep_contents(vol, &there->attr, there->attr_index, tree);
 	r = icm_name_place(vol, l->dir, l->text, there);
 	*ret_taken = r == 0;
 	return r == -EAGAIN ? 0 : r;
 }
 
-/* With the contents, whether they are those of the version that the tree has. */
+/* With both indexes, whether they are those of the version that the tree has. What a
+ * mount that may not write has derived has the index of tree/<path>; otherwise a lower
+ * index of attr/<path> is one that has gone back. */
+static bool are_known(const struct look *l, uint64_t attr_index, uint64_t tree_index)
+{
+	return (attr_index == l->attr_index || tree_index == l->attr_index) &&
+	       (l->tree_index ? tree_index == l->tree_index : tree_index <= l->attr_index);
+}
+
 static bool is_same(const struct look *l)
 {
-	const struct icm_entry *attr = &l->res.entries.v[0], *tree = &l->res.entries.v[1];
-
-	return attr->modify_index <= l->attr_index &&
-	       (l->tree_index ? tree->modify_index == l->tree_index
-			      : tree->modify_index <= l->attr_index);
+	return are_known(l, l->res.entries.v[0].modify_index, l->res.entries.v[1].modify_index);
 }
 
 static int look_with_contents(struct icm_volume *vol, struct look *l, enum icm_look *ret)
@@ -233,7 +242,7 @@ static int look_with_contents(struct icm_volume *vol, struct look *l, enum icm_l
 	*ret = ICM_LOOK_SAME;
 	learn_index(vol, l->f->inode, l->attr_index, v[1].modify_index);
 	if (wants_contents(vol, l->f) && icm_attr_decode(v[0].value, v[0].len, &attr) == 0)
-		keep_contents(vol, &attr, &v[1]);
+		keep_contents(vol, &attr, v[0].modify_index, &v[1]);
 	return 0;
 }
 
@@ -255,7 +264,8 @@ int icm_look_at_both(struct icm_volume *vol, struct icm_file *f, const char *att
 	if (look_begin(vol, &l)) {
 		/* where it has changed, the contents will be wanted, whatever their size */
 		r = is_small(vol, f) ? -ESTALE : ask(vol, &l, false);
-		known = r == 0 && l.res.entries.v[0].modify_index <= attr_index;
+		known = r == 0 && are_known(&l, l.res.entries.v[0].modify_index,
+					    l.tree_index ? l.tree_index : attr_index);
 		if (known)
 			*ret = ICM_LOOK_SAME;
 		else if (r == 0 || r == -ESTALE)

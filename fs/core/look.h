@@ -22,11 +22,12 @@ int icm_look_at_both(struct icm_volume *vol, struct icm_file *f, const char *att
 int icm_look_at_contents(struct icm_volume *vol, struct icm_inode *inode, uint64_t attr_index,
 			 bool *ret_foreign) ICM_MUST_CHECK;
 /* Plain contents that a look has brought, with a reference, and the index of their
- * key; NULL: none that are this file's in this version. They are given once. */
-struct icm_content *icm_look_contents(struct icm_volume *vol, uint64_t ino,
+ * key (0: not known); NULL: none that are this file's with this hash. They are given
+ * once. */
+struct icm_content *icm_look_contents(struct icm_volume *vol, const struct icm_file *f,
 				      const struct icm_sha256 *hash, size_t size,
 				      uint64_t *ret_index);
-/* Frees what nobody has taken; at the volume's end. */
+/* Frees what nobody has taken; volume->lock held, or at the volume's end. */
 void icm_look_forget(struct icm_volume *vol);
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/attr.h"
+#include "core/feed.h"
 #include "core/key.h"
 #include "core/look.h"
 #include "core/names.h"
@@ -124,6 +125,29 @@ static int failure(int r)
 	return r == -EHOSTUNREACH ? -EIO : r;
 }
 
+/* The key has an older index than it had: the store was put back to a copy, which the
+ * watch need not have noticed, or a server answered that is behind the others. But
+ * what a mount that may not write has derived has the index of tree/<path>. */
+static int check_gone_back(struct icm_volume *vol, const char *key, uint64_t known)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOENTRY struct icm_entry attr = { 0 };
+	ICM_AUTOENTRY struct icm_entry tree = { 0 };
+	ICM_AUTOFREE char *tree_key = NULL;
+	int r;
+
+	ctx.consistent = true;
+	r = icm_backend_get(vol->be, &ctx, key, &attr);
+	if (r == 0 && attr.modify_index < known && strncmp(key, "attr/", strlen("attr/")) == 0) {
+		tree_key = icm_asprintf("tree/%s", key + strlen("attr/"));
+		r = icm_backend_get(vol->be, &ctx, tree_key, &tree);
+	}
+	if (r < 0 || attr.modify_index >= known || tree.modify_index >= known)
+		return r == -ENOENT ? 0 : r;
+	icm_feed_restart(vol);
+	return icm_feed_catch_up(vol);
+}
+
 /* Close-to-open: what another mount closed or another program wrote before is seen
  * here. */
 int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct icm_call *call)
@@ -151,6 +175,10 @@ int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct
 			return has_name(vol, f->inode) ? 0 : -ESTALE;
 	}
 	r = icm_backend_get(vol->be, &ctx, key, &e);
+	if (r < 0 && r != -ENOENT)
+		return failure(r);
+	if (r == 0 && e.modify_index < known)
+		r = check_gone_back(vol, key, known);
 	if (r < 0 && r != -ENOENT)
 		return failure(r);
 	if (r == 0 && e.modify_index <= known) {

@@ -134,7 +134,7 @@ struct icm_known_txn {
 
 /* Plain contents that a look at a file has brought, for who reads it next (look.c). */
 struct icm_brought {
-	uint64_t ino, index; /* index: of tree/<path> */
+	uint64_t ino, attr_index, tree_index; /* as both keys were in one view */
 	struct icm_sha256 hash;
 	struct icm_content *content; /* referenced; NULL: none */
 };
