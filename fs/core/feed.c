@@ -346,6 +346,28 @@ static int catch_up(struct icm_volume *vol, size_t *ret_all)
 	return r == -EAGAIN ? icm_feed_list(vol) : r;
 }
 
+/* Own commits move the store's index as well, and are in the tree by themselves. */
+static bool is_known(struct icm_volume *vol, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return !icm_volume_wants_resync(vol) && index <= vol->position;
+}
+
+int icm_feed_catch_up_to(struct icm_volume *vol, uint64_t index)
+{
+	size_t all;
+	int r;
+	ICM_LOCK_SCOPE(&vol->feed_lock);
+
+	if (is_known(vol, index))
+		return 0;
+	r = catch_up(vol, &all);
+	if (r == 0 || r == -EHOSTUNREACH || r == -ETIMEDOUT)
+		set_reachable(vol, r == 0);
+	return r;
+}
+
 int icm_feed_catch_up(struct icm_volume *vol)
 {
 	size_t all;
@@ -370,14 +392,6 @@ int icm_volume_catch_up(struct icm_volume *vol)
 	position = icm_volume_wants_resync(vol) ? 0 : vol->position;
 	pthread_mutex_unlock(&vol->lock);
 	return index <= position ? 0 : icm_feed_catch_up(vol);
-}
-
-/* Own commits move the store's index as well, and are in the tree by themselves. */
-static bool is_known(struct icm_volume *vol, uint64_t index)
-{
-	ICM_LOCK_SCOPE(&vol->lock);
-
-	return !icm_volume_wants_resync(vol) && index <= vol->position;
 }
 
 /* How long a watch waits for the answer to a transaction that it has heard of. */
@@ -514,7 +528,8 @@ static void *watch_thread(void *arg)
 			pause_ns(OWN_PAUSE_NS);
 		} else if (r == 0) {
 			pthread_mutex_lock(&vol->feed_lock);
-			r = catch_up(vol, &all);
+			/* the watch of tree/ is told of the same at the same time */
+			r = is_known(vol, index) ? 0 : catch_up(vol, &all);
 			pthread_mutex_unlock(&vol->feed_lock);
 			if (r == 0)
 				icm_upkeep_feed_size(vol, all);

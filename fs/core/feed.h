@@ -15,6 +15,8 @@ int icm_feed_list(struct icm_volume *vol) ICM_MUST_CHECK;
 int icm_feed_see(struct icm_volume *vol) ICM_MUST_CHECK;
 /* Applies all records up to the store's present state. */
 int icm_feed_catch_up(struct icm_volume *vol) ICM_MUST_CHECK;
+/* The same up to an index at least: nothing, where somebody else has just done it. */
+int icm_feed_catch_up_to(struct icm_volume *vol, uint64_t index) ICM_MUST_CHECK;
 /* The thread that watches; started last, ended first. */
 int icm_feed_start(struct icm_volume *vol) ICM_MUST_CHECK;
 void icm_feed_stop(struct icm_volume *vol);

@@ -271,7 +271,7 @@ static int find_out(struct icm_volume *vol, uint64_t index, bool *ret_known)
 	if (*ret_known)
 		return 0;
 	if (!icm_feed_becomes_known(vol, index))
-		r = icm_feed_catch_up(vol);
+		r = icm_feed_catch_up_to(vol, index);
 	*ret_known = icm_feed_knows(vol, index);
 	return r;
 }
