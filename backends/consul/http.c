@@ -228,8 +228,14 @@ static void set_body(CURL *easy, struct connection *k)
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 		return;
 	}
-	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, rq->method);
+	if (!rq->writes) {
+		/* goes out with its head in one piece; libcurl may send it anew */
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->len);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, rq->body ? rq->body : "");
+		return;
+	}
+	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
 	curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)rq->len);
 	curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
 	curl_easy_setopt(easy, CURLOPT_READDATA, k);

@@ -26,12 +26,15 @@ void icm_view_stat(struct icm_view *view, struct stat *ret_st)
 	icm_file_stat(vol, icm_file_of(view), ret_st);
 }
 
-/* What is being written here is known best here. */
+/* What is being written here is known best here; and what a call of this mount has
+ * just changed, such as a directory by a new name in it, the kernel asks for because
+ * of that call. */
 static bool is_ours(struct icm_volume *vol, const struct icm_file *f)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	return f->dirty || f->n_writers || !f->inode->published || !f->inode->names;
+	return f->dirty || f->n_writers || !f->inode->published || !f->inode->names ||
+	       icm_feed_just_made(vol, f->inode);
 }
 
 /* The kernel asks seldom, and among others before it denies something: another mount

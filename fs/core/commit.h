@@ -64,6 +64,8 @@ void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *pa
 
 struct icm_commits *icm_commits_new(struct icm_volume *vol);
 struct icm_commits *icm_commits_free(struct icm_commits *c);
+/* Whether a transaction has been sent and its outcome isn't known. */
+bool icm_commits_under_way(struct icm_volume *vol);
 
 /* Commits. 0: done at part->index. -ESTALE: precondition part->failed_op did
  * not hold, nothing was done. -EROFS, -EACCES, -ENOSPC, -EFBIG (over the

@@ -265,12 +265,13 @@ bool icm_foreign_is_suspected(struct icm_volume *vol)
 /* A transaction with this index is known, perhaps after reading the feed. */
 static int find_out(struct icm_volume *vol, uint64_t index, bool *ret_known)
 {
-	int r;
+	int r = 0;
 
 	*ret_known = icm_feed_knows(vol, index);
 	if (*ret_known)
 		return 0;
-	r = icm_feed_catch_up(vol);
+	if (!icm_feed_becomes_known(vol, index))
+		r = icm_feed_catch_up_to(vol, index);
 	*ret_known = icm_feed_knows(vol, index);
 	return r;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/key.h"
+#include "core/look.h"
 #include "core/shared.h"
 #include "util/log.h"
 
@@ -271,7 +272,9 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 			return 0;
 		if (!p.version.has_hash)
 			return -EIO;
-		r = icm_load_plain(vol, p.path, &p.version.hash, p.version.size, &c, &index);
+		c = icm_look_contents(vol, f, &p.version.hash, p.version.size, &index);
+		r = c ? 0
+		      : icm_load_plain(vol, p.path, &p.version.hash, p.version.size, &c, &index);
 		if (r < 0)
 			return r;
 		icm_content_unref(f->base);

@@ -127,8 +127,18 @@ struct icm_grave {
 struct icm_known_txn {
 	char id[ICM_ID_HEX + 1];
 	uint64_t index;
+	uint64_t before; /* own: index of the transaction of icmfs before it; 0 = not known */
+	bool in_tree;	 /* own, and what it did is in the tree */
 };
 #define ICM_KNOWN_TXNS 256
+
+/* Plain contents that a look at a file has brought, for who reads it next (look.c). */
+struct icm_brought {
+	uint64_t ino, attr_index, tree_index; /* as both keys were in one view */
+	struct icm_sha256 hash;
+	struct icm_content *content; /* referenced; NULL: none */
+};
+#define ICM_BROUGHT 16
 
 #define ICM_CLAIM_LOCKS 16
 
@@ -176,7 +186,13 @@ struct icm_volume {
 	struct icm_tree tree;
 	struct icm_grave graves[ICM_GRAVES]; /* ring */
 	size_t next_grave;
+	struct icm_brought brought[ICM_BROUGHT]; /* ring */
+	size_t next_brought;
 	struct icm_known_txn known[ICM_KNOWN_TXNS]; /* ring */
+	bool has_head;				    /* key `head` exists, as far as is known */
+	/* of the last own commit that the position came to by itself, and when that was */
+	uint64_t own_index;
+	int64_t own_ns;
 	size_t next_known;
 	uint64_t position; /* everything in the feed up to here is in the tree */
 	uint64_t

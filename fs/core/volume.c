@@ -12,6 +12,7 @@
 #include "core/introspect.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/look.h"
 #include "core/unsaved.h"
 #include "core/upkeep.h"
 #include "util/clock.h"
@@ -388,6 +389,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	icm_commits_free(vol->commits);
 	icm_backend_close(vol->be);
 	icm_entries_clear(&vol->feed_seen);
+	icm_look_forget(vol);
 	for (size_t i = 0; i < ICM_GRAVES; i++)
 		free(vol->graves[i].path);
 	for (size_t i = 0; i < ICM_ERROR_NOTES; i++) {
