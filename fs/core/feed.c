@@ -388,6 +388,7 @@ void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 	/* nobody else's change can lie in between */
 	if (index == vol->position + 1)
 		vol->position = index;
+	icm_copy_changed(vol, index);
 }
 
 /* ---- the watch ---- */
@@ -447,6 +448,7 @@ static void *watch_thread(void *arg)
 			continue;
 		}
 		since = index;
+		icm_copy_changed(vol, UINT64_MAX);
 		icm_volume_load_ignore(vol);
 	}
 	return NULL;

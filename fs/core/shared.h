@@ -8,7 +8,7 @@
  *   file->io           contents of a view; may be held over a fetch from the store
  *   volume->feed_lock  one catch-up at a time; held over store calls
  *   volume->lock       the tree, facts of inodes, lists of views; short, no I/O
- *   commits.lock, lease.lock      inside their modules; short, no I/O
+ *   commits.lock, lease.lock, copy.lock      inside their modules; short, no I/O
  * Two files' locks are never held at once. No driver call, no notification and
  * no reply under volume->lock. */
 #ifndef ICM_CORE_SHARED_H
@@ -17,6 +17,7 @@
 #include <pthread.h>
 
 #include "backends/backend.h"
+#include "core/copy.h"
 #include "core/data.h"
 #include "core/lock.h"
 #include "core/scratch.h"
@@ -153,7 +154,8 @@ struct icm_error_note {
 #define ICM_ERROR_NOTES 16
 
 struct icm_volume {
-	struct icm_backend *be;					      /* owned; set by open */
+	struct icm_backend *be; /* owned; set by open; the local copy's if `offline` */
+	char *url;		/* owned; constant; canonical, of the store */
 	char *mountpoint, *work_dir, *scratch_dir, *scratch_patterns; /* owned; constant */
 	char *unsaved_dir;	     /* owned; constant; may be NULL */
 	uint64_t unsaved_max;	     /* bytes in it */
@@ -162,7 +164,11 @@ struct icm_volume {
 	gid_t gid;
 	bool read_only, cached, create;
 	uint32_t timeout_ms, ttl_ms;
-	struct icm_notify notify; /* set before start */
+	struct icm_copy *copy;		/* owned; NULL: none is kept */
+	bool offline;			/* shows the copy; constant after start */
+	struct icm_copy_head copy_head; /* owned; what is shown then */
+	struct timespec created;	/* the deployment; tells it from others */
+	struct icm_notify notify;	/* set before start */
 	void *notify_data;
 	struct icm_scratch *scratch;   /* owned; may be NULL */
 	struct icm_lock_set *lock_set; /* owned */
@@ -326,6 +332,11 @@ int icm_load_chunks(struct icm_volume *vol, struct icm_record *rec,
 /* A blob, verified; at most `max` bytes. */
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
 		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;
+
+/* A symbolic link's target, from tree/<path> or, if linked_ino, from inode/<ino>
+ * (attr.c); fresh. -ESTALE: it is gone. */
+int icm_load_target(struct icm_volume *vol, const char *path, uint64_t linked_ino,
+		    char **ret_target) ICM_MUST_CHECK;
 
 /* ---- file.c ---- */
 
