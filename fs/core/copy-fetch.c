@@ -324,7 +324,7 @@ static const struct icm_copy_name **in_order(const struct icm_copy_state *s, siz
 
 static bool ends_the_round(const struct icm_copy_fetch *f, int r)
 {
-	return icm_copy_is_away(r) || r == -ECANCELED || r == -ENOSPC ||
+	return icm_error_is_away(r) || r == -ECANCELED || r == -ENOSPC ||
 	       (r == -ESTALE && !f->tolerant);
 }
 

@@ -80,7 +80,7 @@ static int64_t pause_after(int r, int64_t took_ns)
 
 static void report(struct course *course, int r)
 {
-	bool moves = r == -EAGAIN || r == -ESTALE || r == -ECANCELED || icm_copy_is_away(r);
+	bool moves = r == -EAGAIN || r == -ESTALE || r == -ECANCELED || icm_error_is_away(r);
 
 	if (r < 0 && !moves && course->last != r)
 		icm_log_warning("the local copy can't be brought up to date: %s", strerror(-r));

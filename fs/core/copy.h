@@ -61,11 +61,6 @@ struct icm_copy *icm_copy_free(struct icm_copy *c);
  * store, or of a newer format; others as of the file. */
 int icm_copy_look(const struct icm_copy *c, struct icm_copy_head *ret,
 		  char **ret_error) ICM_MUST_CHECK;
-/* A store that gave this error doesn't answer. */
-static inline bool icm_copy_is_away(int error)
-{
-	return error == -EHOSTUNREACH || error == -ETIMEDOUT;
-}
 /* An open instance of the copy, for reading, and what it is; errors and *ret_error
  * as of icm_copy_look. */
 int icm_copy_open(const struct icm_copy *c, struct icm_backend **ret_be,

@@ -298,6 +298,8 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 	ICM_AUTOFREE char *path = NULL;
 	int r = load(vol, f);
 
+	if (icm_error_is_away(r)) /* it may not have asked for anything */
+		icm_volume_heard(vol, r);
 	if (!vol->offline || (r != -ESTALE && r != -EIO))
 		return r;
 	/* nobody has replaced it: the copy has no more than it has */

@@ -71,7 +71,7 @@ int icm_offline_open(struct icm_volume *vol, const struct icm_volume_config *con
 
 	vol->create = options.create;
 	/* a file on a disk that isn't there */
-	if (vol->copy && (icm_copy_is_away(r) || r == -ENOENT || r == -EIO))
+	if (vol->copy && (icm_error_is_away(r) || r == -ENOENT || r == -EIO))
 		r = show_copy(vol, r, &why);
 	if (ret_error)
 		*ret_error = ICM_STEAL(&why);
@@ -84,7 +84,7 @@ int icm_offline_fall_back(struct icm_volume *vol, int error, char **ret_error)
 	struct icm_backend *be = vol->be;
 	int r;
 
-	if (!vol->copy || vol->offline || !icm_copy_is_away(error)) {
+	if (!vol->copy || vol->offline || !icm_error_is_away(error)) {
 		r = error;
 	} else {
 		r = show_copy(vol, error, &why);

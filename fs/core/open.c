@@ -189,9 +189,9 @@ static void note_compared(struct icm_volume *vol, struct icm_inode *inode, uint6
 		inode->compared = index;
 }
 
-static int failure(int r)
+static int failure(struct icm_volume *vol, int r)
 {
-	return r == -EHOSTUNREACH ? -EIO : r;
+	return icm_volume_heard(vol, r) == -EHOSTUNREACH ? -EIO : r;
 }
 
 /* Close-to-open: what another mount closed or another program wrote before is seen
@@ -216,15 +216,15 @@ int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct
 
 		r = are_both_known(vol, f->inode, key, known, &same);
 		if (r < 0 || same)
-			return failure(r);
+			return failure(vol, r);
 	}
 	r = icm_backend_get(vol->be, &ctx, key, &e);
 	if (r < 0 && r != -ENOENT)
-		return failure(r);
+		return failure(vol, r);
 	if (r == 0 && e.modify_index <= known) {
 		r = check_contents(vol, f->inode, known, &foreign);
 		if (r < 0)
-			return failure(r);
+			return failure(vol, r);
 		if (!foreign) {
 			note_compared(vol, f->inode, index);
 			return 0;

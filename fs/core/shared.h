@@ -203,7 +203,9 @@ struct icm_volume {
 	uint64_t next_gen;			       /* for generations of contents */
 	struct icm_error_note errors[ICM_ERROR_NOTES]; /* ring */
 	size_t next_error;
-	bool reachable;
+	bool reachable;	      /* the last that was heard of the store */
+	bool stale;	      /* it was away since the tree was certainly as it is there */
+	atomic_llong away_ns; /* since when it doesn't answer, for deadlines; 0: it does */
 
 	pthread_mutex_t feed_lock;
 	struct icm_entries feed_seen; /* keys of the feed that need no more reading; feed_lock */
@@ -244,10 +246,29 @@ static inline struct icm_file_handle *icm_file_handle_of(struct icm_handle *h)
 	return ICM_CONTAINER(h, struct icm_file_handle, h);
 }
 
+/* ---- away.c ---- */
+
+/* A store that gave this error doesn't answer. */
+static inline bool icm_error_is_away(int error)
+{
+	return error == -EHOSTUNREACH || error == -ETIMEDOUT;
+}
+
+/* The context of one store call: the volume's time-out from now, or less while the
+ * store is away. */
+struct icm_ctx icm_volume_ctx(struct icm_volume *vol);
+/* What a call with such a context came to: notes whether the store answers, unless it
+ * is local, and returns r. volume->lock not held. */
+int icm_volume_heard(struct icm_volume *vol, int r);
+/* The same as the watch finds it, for any store. volume->lock not held. */
+void icm_volume_set_reachable(struct icm_volume *vol, bool reachable);
+/* It has answered: what is read now to follow it may take its time. */
+void icm_volume_be_patient(struct icm_volume *vol);
+/* It doesn't answer, and has not for longer than a call waits. Never of a local one. */
+bool icm_volume_is_given_up(const struct icm_volume *vol);
+
 /* ---- volume.c ---- */
 
-/* The context of one store call: the volume's time-out from now. */
-struct icm_ctx icm_volume_ctx(struct icm_volume *vol);
 /* Records a failure that no program was told, for status and the log. */
 void icm_volume_note_error(struct icm_volume *vol, const char *path, const char *text);
 

@@ -53,12 +53,6 @@ const struct icm_view_ops icm_shared_view_ops = {
 	.free = icm_shared_free,
 };
 
-struct icm_ctx icm_volume_ctx(struct icm_volume *vol)
-{
-	return (struct icm_ctx){ .deadline_ns =
-					 icm_now_ns() + (int64_t)vol->timeout_ms * ICM_NS_PER_MS };
-}
-
 void icm_volume_note_error(struct icm_volume *vol, const char *path, const char *text)
 {
 	struct icm_error_note *note;
@@ -543,7 +537,7 @@ void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret
 	icm_lease_facts(vol, &ret->lease_key, &ret->lease_age_ms, &ret->lease_ttl_ms);
 	ICM_LOCK_SCOPE(&vol->lock);
 	ret->reachable = vol->reachable && !vol->offline;
-	ret->stale = !ret->reachable;
+	ret->stale = vol->stale || vol->offline;
 	ret->index = vol->offline ? vol->copy_head.index : vol->position;
 	ret->files = count_files(vol);
 	ret->unsaved_dir = vol->unsaved_dir;
