@@ -17,7 +17,7 @@
 /* A version of which this many rounds found nothing any more will not come back. */
 #define TRIES 3
 /* For the last round, at the end of the mount. */
-#define END_NS (10 * ICM_NS_PER_S)
+#define END_NS (5 * ICM_NS_PER_S)
 
 /* ---- one round ---- */
 
