@@ -329,18 +329,19 @@ int icm_shared_setattr(struct icm_view *view, const struct icm_call *call, struc
 
 /* ---- symbolic links ---- */
 
-/* The target from the record, in f->base, as contents of files are. */
-static int load_target(struct icm_volume *vol, struct icm_file *f, const char *key, bool linked)
+int icm_load_target(struct icm_volume *vol, const char *path, uint64_t linked_ino,
+		    char **ret_target)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	ICM_AUTORECORD struct icm_record rec = { 0 };
+	ICM_AUTOFREE char *key = linked_ino ? icm_key_inode(linked_ino) : icm_key_tree(path);
 	struct icm_inode_value v;
 	int r = icm_backend_get(vol->be, &ctx, key, &e);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	if (!linked) {
+	if (!linked_ino) {
 		if (e.flags != ICM_FLAGS_RECORD || icm_record_decode(e.value, e.len, &rec) < 0)
 			return -EIO;
 	} else {
@@ -352,8 +353,20 @@ static int load_target(struct icm_volume *vol, struct icm_file *f, const char *k
 	}
 	if (rec.form != ICM_RECORD_SYMLINK)
 		return -EIO;
-	f->base = icm_content_new(rec.target, strlen(rec.target));
+	*ret_target = ICM_STEAL(&rec.target);
 	return 0;
+}
+
+/* In f->base, as contents of files are. */
+static int load_target(struct icm_volume *vol, struct icm_file *f, const char *path,
+		       uint64_t linked_ino)
+{
+	ICM_AUTOFREE char *target = NULL;
+	int r = icm_load_target(vol, path, linked_ino, &target);
+
+	if (r == 0)
+		f->base = icm_content_new(target, strlen(target));
+	return r;
 }
 
 int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char **ret_target)
@@ -361,7 +374,6 @@ int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char
 	struct icm_volume *vol = view->vol;
 	struct icm_file *f = icm_file_of(view);
 	ICM_AUTOFREE char *path = NULL;
-	ICM_AUTOFREE char *key = NULL;
 	bool linked;
 	int r = 0;
 
@@ -379,9 +391,8 @@ int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char
 		path = icm_inode_path(inode_of(view));
 		pthread_mutex_unlock(&vol->lock);
 		r = path || linked ? 0 : -ENOENT;
-		key = linked ? icm_key_inode(view->ino) : r == 0 ? icm_key_tree(path) : NULL;
 		if (r == 0)
-			r = load_target(vol, f, key, linked);
+			r = load_target(vol, f, path, linked ? view->ino : 0);
 	}
 	if (r == 0)
 		*ret_target = icm_xstrndup(f->base->bytes, f->base->len);

@@ -464,7 +464,7 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 {
 	unsigned tries = 0;
 
-	b->deadline_ns = icm_now_ns() + (int64_t)vol->timeout_ms * ICM_NS_PER_MS;
+	b->deadline_ns = icm_volume_ctx(vol).deadline_ns;
 	while (b->n_parts) {
 		struct attempt a = { .id = "" };
 		int r = send(vol, b, &a);
@@ -501,6 +501,7 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 			}
 			return;
 		}
+		icm_volume_heard(vol, r);
 		if (r == -ETIMEDOUT)
 			icm_log_err("the store didn't answer in time: whether change %s was made "
 				    "is not known",
@@ -575,7 +576,7 @@ int icm_put_blobs(struct icm_volume *vol, const struct icm_op *ops, size_t n)
 {
 	/* No guard: the same bytes under the same name are harmless at any time,
 	 * so a put whose outcome is unknown is simply sent again. */
-	int64_t deadline = icm_now_ns() + (int64_t)vol->timeout_ms * ICM_NS_PER_MS;
+	int64_t deadline = icm_volume_ctx(vol).deadline_ns;
 	int r;
 
 	if (vol->read_only)
@@ -588,7 +589,7 @@ int icm_put_blobs(struct icm_volume *vol, const struct icm_op *ops, size_t n)
 		if (r == 0)
 			icm_feed_note(vol, "", res.index);
 		if ((r != -ETIMEDOUT && r != -EHOSTUNREACH) || icm_now_ns() >= deadline)
-			return r == -EHOSTUNREACH ? -ETIMEDOUT : r;
+			return icm_volume_heard(vol, r == -EHOSTUNREACH ? -ETIMEDOUT : r);
 		pause_before_retry(tries);
 	}
 }

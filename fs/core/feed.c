@@ -285,17 +285,6 @@ int icm_feed_see(struct icm_volume *vol)
 	return r;
 }
 
-static void set_reachable(struct icm_volume *vol, bool reachable)
-{
-	pthread_mutex_lock(&vol->lock);
-	if (vol->reachable != reachable)
-		icm_log_warning(reachable ? "the store '%s' answers again"
-					  : "the store '%s' does not answer, trying on",
-				vol->be->url);
-	vol->reachable = reachable;
-	pthread_mutex_unlock(&vol->lock);
-}
-
 static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 {
 	ICM_AUTOENTRIES struct icm_entries list = { 0 };
@@ -335,6 +324,14 @@ static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 	return r;
 }
 
+/* The tree is certainly as the store was at some time after it was away. */
+static void set_fresh(struct icm_volume *vol)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	vol->stale = false;
+}
+
 /* feed_lock held. */
 static int catch_up(struct icm_volume *vol, size_t *ret_all)
 {
@@ -343,7 +340,11 @@ static int catch_up(struct icm_volume *vol, size_t *ret_all)
 	/* another mount may move records to the log between our two looks */
 	for (int tries = 0; r == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++)
 		r = catch_up_once(vol, ret_all);
-	return r == -EAGAIN ? icm_feed_list(vol) : r;
+	if (r == -EAGAIN)
+		r = icm_feed_list(vol);
+	if (r == 0)
+		set_fresh(vol);
+	return r;
 }
 
 /* Own commits move the store's index as well, and are in the tree by themselves. */
@@ -364,7 +365,7 @@ int icm_feed_catch_up_to(struct icm_volume *vol, uint64_t index)
 		return 0;
 	r = catch_up(vol, &all);
 	if (r == 0 || r == -EHOSTUNREACH || r == -ETIMEDOUT)
-		set_reachable(vol, r == 0);
+		icm_volume_set_reachable(vol, r == 0);
 	return r;
 }
 
@@ -376,7 +377,7 @@ int icm_feed_catch_up(struct icm_volume *vol)
 
 	r = catch_up(vol, &all);
 	if (r == 0 || r == -EHOSTUNREACH || r == -ETIMEDOUT)
-		set_reachable(vol, r == 0);
+		icm_volume_set_reachable(vol, r == 0);
 	return r;
 }
 
@@ -384,12 +385,13 @@ int icm_volume_catch_up(struct icm_volume *vol)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	uint64_t index, position;
-	int r = icm_backend_index(vol->be, &ctx, "feed/", &index);
+	int r = icm_volume_heard(vol, icm_backend_index(vol->be, &ctx, "feed/", &index));
 
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
 	position = icm_volume_wants_resync(vol) ? 0 : vol->position;
+	vol->stale &= index > position;
 	pthread_mutex_unlock(&vol->lock);
 	return index <= position ? 0 : icm_feed_catch_up(vol);
 }
@@ -451,6 +453,7 @@ void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 	/* nobody else's change can lie in between */
 	if (index == vol->position + 1)
 		vol->position = index;
+	icm_copy_changed(vol, index);
 	if (!known)
 		return;
 	known->in_tree = true;
@@ -503,9 +506,56 @@ static int compare_after_listing(struct icm_volume *vol)
 	return wanted ? icm_foreign_compare(vol, false) : 0;
 }
 
+/* A watch that nothing happens to says nothing of a store that is gone, or back. */
+#define ASK_EACH_NS (15 * ICM_NS_PER_S)
+#define ASK_NS	    (5 * ICM_NS_PER_S)
+
+static int64_t watch_until(const struct icm_volume *vol, int64_t due, int64_t asked_ns)
+{
+	int64_t until = due ? icm_now_ns() + due : 0;
+
+	if (!vol->be->facts.local && (!until || until > asked_ns + ASK_EACH_NS))
+		until = asked_ns + ASK_EACH_NS;
+	return until;
+}
+
+/* When it is time to: what is not known yet, the next watch tells at once. */
+static void ask(struct icm_volume *vol, int64_t *asked_ns)
+{
+	struct icm_ctx ctx = { .cancel = &vol->stopping, .deadline_ns = icm_now_ns() + ASK_NS };
+	uint64_t index;
+	int r;
+
+	if (vol->be->facts.local || icm_now_ns() < *asked_ns + ASK_EACH_NS)
+		return;
+	r = icm_backend_index(vol->be, &ctx, "feed/", &index);
+	*asked_ns = icm_now_ns();
+	if (r == -ECANCELED)
+		return;
+	icm_volume_set_reachable(vol, r == 0);
+	if (r == 0 && is_known(vol, index))
+		set_fresh(vol);
+}
+
+static int follow(struct icm_volume *vol, uint64_t index)
+{
+	size_t all = 0;
+	int r;
+
+	icm_volume_be_patient(vol);
+	pthread_mutex_lock(&vol->feed_lock);
+	/* the watch of tree/ is told of the same at the same time */
+	r = is_known(vol, index) ? 0 : catch_up(vol, &all);
+	pthread_mutex_unlock(&vol->feed_lock);
+	if (r == 0)
+		icm_upkeep_feed_size(vol, all);
+	return r == 0 ? compare_after_listing(vol) : r;
+}
+
 static void *watch_thread(void *arg)
 {
 	struct icm_volume *vol = arg;
+	int64_t asked_ns = icm_now_ns();
 	uint64_t since;
 
 	pthread_mutex_lock(&vol->lock);
@@ -515,33 +565,28 @@ static void *watch_thread(void *arg)
 		int64_t due = icm_file_thaw_old(vol);
 		struct icm_ctx ctx = { .cancel = &vol->stopping,
 				       .others = true,
-				       .deadline_ns = due ? icm_now_ns() + due : 0 };
+				       .deadline_ns = watch_until(vol, due, asked_ns) };
 		uint64_t index = since;
-		size_t all = 0;
 		int r = icm_backend_watch(vol->be, &ctx, "feed/", since, &index);
 
 		if (atomic_load(&vol->stopping))
 			break;
-		if (r == -ETIMEDOUT)
+		if (r == -ETIMEDOUT) {
+			ask(vol, &asked_ns);
 			continue;
-		if (r == 0 && icm_feed_becomes_known(vol, index)) {
-			pause_ns(OWN_PAUSE_NS);
-		} else if (r == 0) {
-			pthread_mutex_lock(&vol->feed_lock);
-			/* the watch of tree/ is told of the same at the same time */
-			r = is_known(vol, index) ? 0 : catch_up(vol, &all);
-			pthread_mutex_unlock(&vol->feed_lock);
-			if (r == 0)
-				icm_upkeep_feed_size(vol, all);
-			if (r == 0)
-				r = compare_after_listing(vol);
 		}
-		set_reachable(vol, r == 0);
+		if (r == 0 && icm_feed_becomes_known(vol, index))
+			pause_ns(OWN_PAUSE_NS);
+		else if (r == 0)
+			r = follow(vol, index);
+		icm_volume_set_reachable(vol, r == 0);
 		if (r < 0) {
 			icm_feed_pause();
 			continue;
 		}
 		since = index;
+		set_fresh(vol);
+		icm_copy_changed(vol, UINT64_MAX);
 		icm_volume_load_ignore(vol);
 	}
 	return NULL;

@@ -250,6 +250,8 @@ int icm_foreign_compare(struct icm_volume *vol, bool at_mount)
 	pthread_mutex_lock(&vol->lock);
 	vol->compared = index;
 	pthread_mutex_unlock(&vol->lock);
+	if (found.n)
+		icm_copy_changed(vol, UINT64_MAX); /* also what was only derived */
 	return 0;
 }
 

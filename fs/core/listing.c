@@ -55,6 +55,7 @@ int icm_feed_open_deployment(struct icm_volume *vol, bool create, char **ret_err
 		icm_meta_clear(&meta);
 		return -EPROTO;
 	}
+	vol->created = meta.created;
 	icm_meta_clear(&meta);
 	vol->meta_index = index;
 	return 0;

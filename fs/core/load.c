@@ -113,7 +113,7 @@ static int load_chunk_list(struct icm_volume *vol, struct icm_record *rec)
 
 	if (!rec->list_is_blob)
 		return 0;
-	r = icm_load_blob(vol, &rec->list, ICM_CHUNKS_MAX * 80, &bytes, &len);
+	r = icm_load_blob(vol, &rec->list, ICM_CHUNK_LIST_MAX, &bytes, &len);
 	if (r == 0)
 		r = icm_chunks_decode(bytes, len, icm_chunk_count(rec->size), &rec->chunks);
 	if (r == 0)
@@ -256,7 +256,7 @@ int icm_load_large(struct icm_volume *vol, const char *path, uint64_t linked_ino
 	return r;
 }
 
-int icm_file_load(struct icm_volume *vol, struct icm_file *f)
+static int load(struct icm_volume *vol, struct icm_file *f)
 {
 	__attribute__((cleanup(placep))) struct place p = { 0 };
 	uint64_t index = 0;
@@ -294,6 +294,25 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 	}
 	learn_index(vol, f, &p, index);
 	return 0;
+}
+
+int icm_file_load(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_AUTOFREE char *path = NULL;
+	int r = load(vol, f);
+
+	if (icm_error_is_away(r)) /* it may not have asked for anything */
+		icm_volume_heard(vol, r);
+	if (!vol->offline || (r != -ESTALE && r != -EIO))
+		return r;
+	/* nobody has replaced it: the copy has no more than it has */
+	pthread_mutex_lock(&vol->lock);
+	path = icm_inode_path(f->inode);
+	pthread_mutex_unlock(&vol->lock);
+	icm_log_err("'%s' can't be read: the store is away, and the local copy is without its "
+		    "contents",
+		    path ? path : "a file");
+	return -EIO;
 }
 
 int icm_file_make_work(struct icm_volume *vol, struct icm_file *f, bool empty)

@@ -116,7 +116,8 @@ static int fetch_name(struct icm_volume *vol, struct icm_inode *dir, const char 
 	if (!dir_path)
 		return -ENOENT;
 	ret->path = icm_path_join(dir_path, name);
-	return adopt ? fetch_path(vol, ret->path, ret) : fetch_attr(vol, ret->path, ret);
+	return icm_volume_heard(vol, adopt ? fetch_path(vol, ret->path, ret)
+					   : fetch_attr(vol, ret->path, ret));
 }
 
 int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,

@@ -120,9 +120,9 @@ static void note_compared(struct icm_volume *vol, struct icm_inode *inode, uint6
 		inode->compared = index;
 }
 
-static int failure(int r)
+static int failure(struct icm_volume *vol, int r)
 {
-	return r == -EHOSTUNREACH ? -EIO : r;
+	return icm_volume_heard(vol, r) == -EHOSTUNREACH ? -EIO : r;
 }
 
 /* The key has an older index than it had: the store was put back to a copy, which the
@@ -170,21 +170,21 @@ int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct
 
 		r = icm_look_at_both(vol, f, key, known, &look);
 		if (r < 0 || look == ICM_LOOK_SAME)
-			return failure(r);
+			return failure(vol, r);
 		if (look == ICM_LOOK_TAKEN)
 			return has_name(vol, f->inode) ? 0 : -ESTALE;
 	}
 	r = icm_backend_get(vol->be, &ctx, key, &e);
 	if (r < 0 && r != -ENOENT)
-		return failure(r);
+		return failure(vol, r);
 	if (r == 0 && e.modify_index < known)
 		r = check_gone_back(vol, key, known);
 	if (r < 0 && r != -ENOENT)
-		return failure(r);
+		return failure(vol, r);
 	if (r == 0 && e.modify_index <= known) {
 		r = icm_look_at_contents(vol, f->inode, known, &foreign);
 		if (r < 0)
-			return failure(r);
+			return failure(vol, r);
 		if (!foreign) {
 			note_compared(vol, f->inode, index);
 			return 0;

@@ -28,6 +28,7 @@
 #define ICM_CHUNK_BYTES	     (UINT64_C(512) << 10) /* of a large file */
 #define ICM_PLAIN_MAX	     ((size_t)256 << 10)   /* largest plain file */
 #define ICM_CHUNKS_MAX	     ((size_t)(ICM_FILE_SIZE_MAX / ICM_CHUNK_BYTES))
+#define ICM_CHUNK_LIST_MAX   (ICM_CHUNKS_MAX * 80) /* bytes of a list of them */
 #define ICM_CHUNKS_INLINE    16 /* more: the list is a blob of its own */
 #define ICM_XATTR_NAME_MAX   255
 #define ICM_XATTR_VALUE_MAX  ((size_t)64 << 10)
