@@ -6,6 +6,7 @@
  *   volume->claim_locks        one lock call of an inode at a time; held over store calls
  *   file->commit       one publication of a file at a time; held over store calls
  *   file->io           contents of a view; may be held over a fetch from the store
+ *   volume->change_lock one change of many transactions at a time; held over store calls
  *   volume->feed_lock  one catch-up at a time; held over store calls
  *   volume->lock       the tree, facts of inodes, lists of views; short, no I/O
  *   commits.lock, lease.lock      inside their modules; short, no I/O
@@ -199,6 +200,7 @@ struct icm_volume {
 	size_t next_error;
 	bool reachable;
 
+	pthread_mutex_t change_lock; /* change-move.c */
 	pthread_mutex_t feed_lock;
 	struct icm_entries feed_seen; /* keys of the feed that need no more reading; feed_lock */
 	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS]; /* by inode number (lock-claim.c) */
