@@ -369,12 +369,25 @@ static int load_target(struct icm_volume *vol, struct icm_file *f, const char *p
 	return r;
 }
 
+/* From where the link is now; io held. */
+static int load_target_once(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_AUTOFREE char *path = NULL;
+	bool linked;
+
+	pthread_mutex_lock(&vol->lock);
+	linked = f->inode->attr.linked;
+	path = icm_inode_path(f->inode);
+	pthread_mutex_unlock(&vol->lock);
+	if (!path && !linked)
+		return -ENOENT;
+	return load_target(vol, f, path, linked ? f->view.ino : 0);
+}
+
 int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char **ret_target)
 {
 	struct icm_volume *vol = view->vol;
 	struct icm_file *f = icm_file_of(view);
-	ICM_AUTOFREE char *path = NULL;
-	bool linked;
 	int r = 0;
 
 	if (!S_ISLNK(view->type))
@@ -386,13 +399,10 @@ int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char
 		return ICM_WOULD_WAIT;
 	}
 	if (!f->base) { /* a link's target never changes */
-		pthread_mutex_lock(&vol->lock);
-		linked = inode_of(view)->attr.linked;
-		path = icm_inode_path(inode_of(view));
-		pthread_mutex_unlock(&vol->lock);
-		r = path || linked ? 0 : -ENOENT;
-		if (r == 0)
-			r = load_target(vol, f, path, linked ? view->ino : 0);
+		r = load_target_once(vol, f);
+		/* it has moved with its directory, or was made again elsewhere */
+		if (r == -ESTALE && look_again(vol, f->inode) == 0)
+			r = load_target_once(vol, f);
 	}
 	if (r == 0)
 		*ret_target = icm_xstrndup(f->base->bytes, f->base->len);

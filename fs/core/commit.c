@@ -167,8 +167,7 @@ static void gather(struct icm_commits *c)
 	pthread_cond_broadcast(&c->changed);
 }
 
-/* The name of the program that a thread belongs to. */
-static char *program_of(pid_t pid)
+char *icm_program_of(pid_t pid)
 {
 	ICM_AUTOCLOSE int fd = -1;
 	char path[32], comm[64];
@@ -202,14 +201,19 @@ static char *feed_value(struct icm_volume *vol, const struct batch *b, const cha
 	rec.pid = (uint64_t)b->parts[0]->pid;
 	for (size_t i = 0; i < b->n_parts; i++) {
 		if (b->parts[i]->pid != b->parts[0]->pid)
-			rec.pid = 0; /* several programs share the transaction */
-		if (b->parts[i]->n_changes) /* a snapshot changes no name */
+			rec.pid = 0;	    /* several programs share the transaction */
+		if (b->parts[i]->n_changes) /* a snapshot changes none, nor does a decision */
 			memcpy(changes + rec.n_changes, b->parts[i]->changes,
 			       b->parts[i]->n_changes * sizeof(*changes));
 		rec.n_changes += b->parts[i]->n_changes;
 	}
-	program = program_of((pid_t)rec.pid);
-	rec.program = program;
+	if (b->parts[0]->author) {
+		rec.host = b->parts[0]->author->host;
+		rec.user = b->parts[0]->author->user;
+		rec.program = b->parts[0]->author->program;
+	} else {
+		rec.program = program = icm_program_of((pid_t)rec.pid);
+	}
 	return icm_feed_record_encode(&rec, ret_len);
 }
 

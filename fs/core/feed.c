@@ -131,7 +131,11 @@ static bool apply_records(struct icm_volume *vol, struct record *v, size_t n)
 	for (size_t i = 0; i < n && !again; i++) {
 		if (!v[i].valid)
 			again = true;
-		else if (!is_own(vol, &v[i].rec) && !icm_apply_record(vol, &v[i].rec, v[i].index))
+		else if (is_own(vol, &v[i].rec))
+			continue;
+		else if (!v[i].rec.n_changes) /* the decision of one that comes later */
+			icm_upkeep_changes(vol);
+		else if (!icm_apply_record(vol, &v[i].rec, v[i].index))
 			again = true;
 	}
 	return again;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/change.h"
 #include "core/key.h"
 #include "core/look.h"
 #include "core/shared.h"
@@ -35,15 +36,31 @@ int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t m
 	return 0;
 }
 
+/* tree/<path>, wherever a change has it that isn't over yet. */
+static int get_live(struct icm_volume *vol, const char *path, struct icm_entry *ret)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOFREE char *key = icm_key_tree(path);
+	ICM_AUTOFREE char *there = NULL;
+	ICM_AUTOFREE char *there_key = NULL;
+	int r = icm_backend_get(vol->be, &ctx, key, ret);
+
+	if (r != -ENOENT)
+		return r;
+	there = icm_change_elsewhere(vol, path);
+	if (!there)
+		return r;
+	there_key = icm_key_tree(there);
+	return icm_backend_get(vol->be, &ctx, there_key, ret);
+}
+
 /* Value of tree/<path> if it is what the hash says; -ESTALE otherwise. */
 static int load_live(struct icm_volume *vol, const char *path, const struct icm_sha256 *hash,
 		     struct icm_entry *ret)
 {
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOFREE char *key = icm_key_tree(path);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	struct icm_sha256 found;
-	int r = icm_backend_get(vol->be, &ctx, key, &e);
+	int r = get_live(vol, path, &e);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;

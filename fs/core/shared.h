@@ -6,6 +6,7 @@
  *   volume->claim_locks        one lock call of an inode at a time; held over store calls
  *   file->commit       one publication of a file at a time; held over store calls
  *   file->io           contents of a view; may be held over a fetch from the store
+ *   volume->change_lock one change of many transactions at a time; held over store calls
  *   volume->feed_lock  one catch-up at a time; held over store calls
  *   volume->lock       the tree, facts of inodes, lists of views; short, no I/O
  *   commits.lock, lease.lock, copy.lock      inside their modules; short, no I/O
@@ -223,6 +224,7 @@ struct icm_volume {
 	bool stale;	      /* it was away since the tree was certainly as it is there */
 	atomic_llong away_ns; /* since when it doesn't answer, for deadlines; 0: it does */
 
+	pthread_mutex_t change_lock; /* change-move.c */
 	pthread_mutex_t feed_lock;
 	struct icm_entries feed_seen; /* keys of the feed that need no more reading; feed_lock */
 	pthread_mutex_t claim_locks[ICM_CLAIM_LOCKS]; /* by inode number (lock-claim.c) */

@@ -16,6 +16,10 @@
 struct icm_file;       /* shared.h: a view of an inode */
 struct icm_lock_table; /* lock.h */
 
+/* An index that is older than anything in the store, and not the 0 of what was never
+ * there: who relies on the fact finds out that it has to be read again. */
+#define ICM_INDEX_OLD 1
+
 struct icm_inode {
 	struct icm_map_node node;      /* in tree->inodes, by number */
 	unsigned refs;		       /* names, views, operations under way */

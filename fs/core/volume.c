@@ -195,6 +195,7 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 	vol->lock_epoch = 1;
 	pthread_mutex_init(&vol->lock, NULL);
 	pthread_cond_init(&vol->told, NULL);
+	pthread_mutex_init(&vol->change_lock, NULL);
 	pthread_mutex_init(&vol->feed_lock, NULL);
 	for (size_t i = 0; i < ICM_CLAIM_LOCKS; i++)
 		pthread_mutex_init(&vol->claim_locks[i], NULL);
@@ -442,6 +443,7 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	for (size_t i = 0; i < ICM_CLAIM_LOCKS; i++)
 		pthread_mutex_destroy(&vol->claim_locks[i]);
 	pthread_mutex_destroy(&vol->feed_lock);
+	pthread_mutex_destroy(&vol->change_lock);
 	pthread_cond_destroy(&vol->told);
 	pthread_mutex_destroy(&vol->lock);
 	free(vol->url);

@@ -9,7 +9,7 @@
 ops=${ICMFS_TEST_OPS:-50000}
 more=()
 [ -z "${ICMFS_TEST_SEED:-}" ] || more=(--seed "$ICMFS_TEST_SEED")
-# what doesn't fit into one of its transactions is refused
+# directories that don't fit into one of its transactions aren't exchanged
 case $KIND in consul | cluster) more+=(--exdev) ;; esac
 alone=$((ops / 2))
 [ "$KIND" != cluster ] || alone=0
