@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Usage: posix-suite [-l] [-x] [-t PART-OF-NAME]… [-T SECONDS] DIR
- * -x: a large directory may be refused to be renamed (EXDEV). */
+ */
 #include "suite.h"
 
 #include <dirent.h>
@@ -491,11 +491,9 @@ int main(int argc, char **argv)
 	bool list = false;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "lxt:T:")) != -1) {
+	while ((opt = getopt(argc, argv, "lt:T:")) != -1) {
 		if (opt == 'l')
 			list = true;
-		else if (opt == 'x')
-			facts.exdev = true;
 		else if (opt == 't' && n_parts < 32)
 			parts[n_parts++] = optarg;
 		else if (opt == 'T')

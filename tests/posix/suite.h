@@ -50,7 +50,6 @@ struct fs_facts {
 	bool nodev, nosuid; /* mounted so: tests that open devices skip */
 	bool xattr;	    /* user.* is there */
 	bool is_fuse;
-	bool exdev;    /* a large directory may not be renamed */
 	bool is_tmpfs; /* the one difference: a truncation to the same size is nothing */
 };
 extern struct fs_facts facts;
