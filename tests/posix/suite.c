@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Usage: posix-suite [-l] [-x] [-t PART-OF-NAME]… [-T SECONDS] DIR
+ * Usage: posix-suite [-l] [-t PART-OF-NAME]… [-T SECONDS] DIR
  */
 #include "suite.h"
 
@@ -511,7 +511,7 @@ int main(int argc, char **argv)
 	if (list)
 		return 0;
 	if (optind + 1 != argc) {
-		fprintf(stderr, "usage: posix-suite [-l] [-x] [-t PART-OF-NAME] [-T SECONDS] "
+		fprintf(stderr, "usage: posix-suite [-l] [-t PART-OF-NAME] [-T SECONDS] "
 				"DIR\n");
 		return 2;
 	}
