@@ -66,6 +66,19 @@ static void print_kept(const json_t *status)
 	print_line("kept:", text);
 }
 
+static void print_offline(const json_t *status)
+{
+	const json_t *offline = json_object_get(status, "offline");
+	uint64_t left_out = number(offline, "left_out");
+	ICM_AUTOFREE char *files = icm_out_count(left_out, "file", "files");
+	ICM_AUTOFREE char *text =
+		icm_asprintf("the local copy as of %s%s%s", string(offline, "time"),
+			     left_out ? ", without the contents of " : "", left_out ? files : "");
+
+	if (json_is_object(offline))
+		print_line("offline:", text);
+}
+
 static void print_lease(const json_t *status)
 {
 	const json_t *lease = json_object_get(status, "lease");
@@ -101,6 +114,7 @@ static void print_people(const json_t *status, const char *root)
 
 	print_line("store:", store);
 	print_line("mounted on:", mount);
+	print_offline(status);
 	print_number("index:", number(status, "index"));
 	print_number("files:", number(status, "files"));
 	print_unsaved(status);

@@ -610,11 +610,21 @@ static void reply_fleeting(struct icm_req *r, struct icm_view *view, const struc
 		icm_entry_undo(r->front, &e);
 }
 
+/* The helper needs none but those that are known: asking a distant store would make
+ * it wait. */
+static int known_attr(const struct icm_req *r, struct icm_view *view, struct stat *st)
+{
+	struct icm_call call = r->call;
+
+	call.as_known = true;
+	return icm_fs_getattr(view, &call, NULL, st);
+}
+
 /* The same under a name that isn't one; takes the reference. */
 static void reply_view(struct icm_req *r, struct icm_view *view)
 {
 	struct fuse_entry_param e = { .ino = icm_view_node(r->front, view) };
-	int err = icm_fs_getattr(view, &r->call, NULL, &e.attr);
+	int err = known_attr(r, view, &e.attr);
 
 	icm_known_add(r->front->known, e.ino, 0, NULL);
 	if (err)
@@ -659,7 +669,7 @@ static struct icm_view *find_known(struct icm_req *r, bool is_dir, struct stat *
 	view = node ? icm_node_view(r->front, node) : NULL;
 	if (!view)
 		return NULL;
-	if (icm_view_is_dir(view) == is_dir && !icm_fs_getattr(view, &r->call, NULL, st))
+	if (icm_view_is_dir(view) == is_dir && !known_attr(r, view, st))
 		return view;
 	icm_fs_forget(view, 1);
 	return NULL;

@@ -161,7 +161,7 @@ static int make_sub_dir(struct mount *m, const char *name, char **ret_path, char
 }
 
 static int open_in(struct mount *m, const char *scratch, const char *work, const char *unsaved,
-		   char **ret_error)
+		   const char *copy, char **ret_error)
 {
 	const struct icm_settings *s = m->settings;
 	const struct icm_volume_config config = {
@@ -176,6 +176,8 @@ static int open_in(struct mount *m, const char *scratch, const char *work, const
 		.work_dir = work,
 		.unsaved_dir = unsaved,
 		.unsaved_max = (uint64_t)s->unsaved_mib << 20,
+		.copy_dir = copy,
+		.copy_max = (uint64_t)s->copy_mib << 20,
 		.mountpoint = m->path,
 		.uid = s->uid,
 		.gid = s->gid,
@@ -189,6 +191,7 @@ static int open_volume(struct mount *m, char **ret_error)
 	ICM_AUTOFREE char *scratch = NULL;
 	ICM_AUTOFREE char *work = NULL;
 	ICM_AUTOFREE char *unsaved = NULL;
+	ICM_AUTOFREE char *copy = NULL;
 	struct icm_url url = { 0 };
 	int err = icm_url_parse(m->settings->store, &url, ret_error);
 
@@ -201,8 +204,10 @@ static int open_volume(struct mount *m, char **ret_error)
 		err = make_sub_dir(m, "work", &work, ret_error);
 	if (!err)
 		err = make_sub_dir(m, "unsaved", &unsaved, ret_error);
+	if (!err && m->settings->offline)
+		err = make_sub_dir(m, "copy", &copy, ret_error);
 	if (!err)
-		err = open_in(m, scratch, work, unsaved, ret_error);
+		err = open_in(m, scratch, work, unsaved, copy, ret_error);
 	return err;
 }
 

@@ -13,7 +13,6 @@ enum kind {
 	KIND_ID,     /* uid_t or gid_t */
 	KIND_KERNEL, /* handed to the kernel */
 	KIND_IGNORED,
-	KIND_REFUSED, /* known, not available: `help` says why */
 };
 
 struct option {
@@ -45,6 +44,13 @@ static const struct option options[] = {
 	  "how much of what can't be committed is kept on local disk for icmfs recover "
 	  "(default 1024, 1 to 1048576)",
 	  AT(unsaved_mib), 1, 1048576 },
+	{ "offline", KIND_FLAG, NULL,
+	  "keep a copy of the tree on local disk, and show it, read-only, when the store doesn't "
+	  "answer at the mount",
+	  AT(offline) },
+	{ "offline_copy", KIND_MIB, "MIB",
+	  "how much contents that copy has, the smallest files first (default 64, 1 to 1048576)",
+	  AT(copy_mib), 1, 1048576 },
 	{ "scratch", KIND_PATH, "FILE",
 	  "patterns of names that stay on local disk, in gitignore syntax, in place of the "
 	  "built-in ones",
@@ -83,8 +89,6 @@ static const struct option options[] = {
 	{ "dirsync", KIND_KERNEL },
 	{ "remount", KIND_FLAG, NULL,
 	  "change the flags of an existing mount (ro, rw, noatime, ...)", AT(remount) },
-	{ "offline", KIND_REFUSED, NULL,
-	  "a mount of the local copy while the store is away is not yet supported" },
 	/* FUSE has no relative times of access; the rest is for mount(8), systemd and fstab. */
 	{ "default_permissions", KIND_IGNORED, NULL, "always on" },
 	{ "relatime", KIND_IGNORED },
@@ -239,8 +243,6 @@ static int set(struct icm_settings *s, const struct option *o, const char *value
 		return 0;
 	case KIND_KERNEL:
 		return set_kernel(s, o, ret_error);
-	case KIND_REFUSED:
-		return fail(ret_error, icm_asprintf("option '%s': %s", o->name, o->help));
 	case KIND_IGNORED:
 		break;
 	}

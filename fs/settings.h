@@ -25,10 +25,12 @@ struct icm_settings {
 	bool allow_other;
 	bool remount;
 	bool debug;
+	bool offline;
 	bool suid, dev;
 	uint32_t timeout_ms;	/* 0 = the core's default */
 	uint32_t ttl_ms;	/* the same */
 	uint32_t unsaved_mib;	/* the same */
+	uint32_t copy_mib;	/* the same; with `offline` */
 	char *scratch_patterns; /* owned; file; NULL = built in */
 	char *state_dir;	/* owned; NULL = default, see below */
 	char *log_file;		/* owned; the same */
@@ -46,8 +48,8 @@ int icm_settings_parse(struct icm_settings *s, const char *options,
 		       char **ret_error) ICM_MUST_CHECK;
 void icm_settings_clear(struct icm_settings *s);
 
-/* Where a mount keeps scratch files, working copies of large files, and what could
- * not be committed (in DIR/unsaved for each mount): fresh
+/* Where a mount keeps scratch files, working copies of large files, what could not be
+ * committed (in DIR/unsaved for each mount) and its local copy (DIR/copy): fresh
  * absolute path. -o statedir=, else /var/lib/icmfs for root, else
  * $XDG_STATE_HOME/icmfs, which is ~/.local/state/icmfs. */
 char *icm_settings_state_dir(const struct icm_settings *s);

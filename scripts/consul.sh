@@ -5,12 +5,16 @@
 # which keys), never changed: own sources, lists and cache, then `download` and
 # dpkg-deb -x. Does nothing, and asks no network, when it is there.
 #
-# usage: scripts/consul.sh [DIRECTORY]      default: .deps/consul; the program is DIRECTORY/bin/consul
+# usage: scripts/consul.sh [--consulfs] [DIRECTORY]
+#   DIRECTORY     default: .deps/consul; the program is DIRECTORY/bin/consul
+#   --consulfs    also the same suite's consulfs, which speed is compared with
 set -euo pipefail
 
 version=1.8.7
 suite=bullseye
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
+programs=(consul)
+[ "${1-}" != --consulfs ] || { programs+=(consulfs) && shift; }
 prefix=${1:-$(dirname "$0")/../.deps/consul}
 
 die() {
@@ -19,9 +23,12 @@ die() {
 }
 
 there() {
-	local says
+	local says program
+	for program in "${programs[@]}"; do
+		[ -x "$prefix/bin/$program" ] || return 1
+	done
 	# not into a grep -q, which ends at the first line and makes the writer fail
-	[ -x "$prefix/bin/consul" ] && says=$("$prefix/bin/consul" version 2>/dev/null) &&
+	says=$("$prefix/bin/consul" version 2>/dev/null) &&
 		[[ $says == "Consul v$version"* ]]
 }
 
@@ -43,7 +50,7 @@ apt_get() {
 }
 
 fetch() {
-	local from
+	local from program
 	from=$(mirror)
 	[ -n "$from" ] || die 'the apt configuration names no Debian archive'
 	[ -f "$keys" ] || die "$keys is missing (package debian-archive-keyring)"
@@ -51,8 +58,10 @@ fetch() {
 	printf 'deb [arch=%s signed-by=%s] %s %s main\n' "$(dpkg --print-architecture)" "$keys" "$from" \
 		"$suite" >"$work/sources.list"
 	apt_get update
-	(cd "$work" && apt_get download consul)
-	dpkg-deb -x "$work"/consul_*.deb "$work/root"
+	(cd "$work" && apt_get download "${programs[@]}")
+	for program in "${programs[@]}"; do
+		dpkg-deb -x "$work/$program"_*.deb "$work/root"
+	done
 }
 
 there && exit 0
@@ -60,11 +69,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fetch >"$work/log" 2>&1 || {
 	cat "$work/log" >&2
-	die "Consul $version could not be had"
+	die "Consul $version could not be had (${programs[*]})"
 }
 mkdir -p "$prefix/bin"
 # In one step: another run may be doing the same, or using it.
-install -m 755 "$work/root/usr/bin/consul" "$prefix/bin/.consul.$$"
-mv -f "$prefix/bin/.consul.$$" "$prefix/bin/consul"
+for program in "${programs[@]}"; do
+	install -m 755 "$work/root/usr/bin/$program" "$prefix/bin/.$program.$$"
+	mv -f "$prefix/bin/.$program.$$" "$prefix/bin/$program"
+done
 there || die "what was installed is not Consul $version"
 printf 'installed: Consul %s in %s\n' "$version" "$prefix"

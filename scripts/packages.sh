@@ -41,6 +41,7 @@ test   inotify-tools      watchers see remote changes
 test   strace             records what a power cut would leave on the disk
 test   perl-base          programs of a few lines in tests
 test   entr               runs a command when a file changes, remotely too
+test   iproute2           hosts of a test and the links between them
 test   procps             pgrep, ps: nothing is left behind
 END
 }

@@ -38,6 +38,8 @@ static void free_store(struct icm_consul *c)
 		free(h);
 	}
 	settings_clear(&c->settings);
+	for (size_t i = 0; i < CONSUL_TOLD; i++)
+		free(c->told[i].prefix);
 	pthread_cond_destroy(&c->woken);
 	pthread_mutex_destroy(&c->lock);
 	free(c);

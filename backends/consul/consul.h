@@ -25,6 +25,9 @@
 #define CONSUL_TXN_BYTES   524288
 #define CONSUL_TXN_OPS	   64
 
+/* Prefixes that are watched at the same time, and some to spare. */
+#define CONSUL_TOLD 4
+
 /* How long a call without a deadline goes on trying. */
 #define CONSUL_CALL_NS (30 * ICM_NS_PER_S)
 
@@ -55,8 +58,13 @@ struct icm_consul {
 	struct connection *idle; /* owned; newest first */
 	struct connection *used; /* of the calls under way */
 	unsigned n_idle;
-	unsigned generation; /* connections of an earlier one are not used again */
-	size_t address;	     /* the one that answered last */
+	unsigned generation;  /* connections of an earlier one are not used again */
+	size_t address;	      /* the one that answered last */
+	struct told {	      /* what watches gave last, each for a prefix */
+		char *prefix; /* owned; NULL: none */
+		uint64_t index;
+	} told[CONSUL_TOLD];
+	unsigned next_told;
 };
 
 static inline struct icm_consul *consul_of(struct icm_backend *be)

@@ -28,6 +28,7 @@ struct connection {
 	const struct request *rq;
 	struct answer *answer;
 	size_t sent; /* bytes of the body that libcurl took */
+	bool head;   /* the answer's is there to its end */
 	bool too_large;
 	char why[CURL_ERROR_SIZE];
 };
@@ -165,6 +166,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *userdata)
 	const char *end = line + size * n, *v;
 	struct connection *k = userdata;
 
+	if (end - line <= 2) /* the empty line */
+		k->head = true;
 	v = header_value(line, end, "X-Consul-Index:");
 	if (v)
 		k->answer->index = number(v, end);
@@ -225,8 +228,14 @@ static void set_body(CURL *easy, struct connection *k)
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 		return;
 	}
-	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, rq->method);
+	if (!rq->writes) {
+		/* goes out with its head in one piece; libcurl may send it anew */
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->len);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, rq->body ? rq->body : "");
+		return;
+	}
+	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
 	curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)rq->len);
 	curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
 	curl_easy_setopt(easy, CURLOPT_READDATA, k);
@@ -294,13 +303,27 @@ static bool was_sent(struct connection *k)
 	return bytes > 0;
 }
 
+/* Whether the other side refused our certificate. With TLS 1.3 it says so after the
+ * request was sent, of which it reads nothing then. libcurl tells in words only. */
+static bool certificate_refused(const struct connection *k)
+{
+	return strstr(k->why, "alert") &&
+	       (strstr(k->why, "certificate") || strstr(k->why, "unknown ca"));
+}
+
 /* The code for a transfer that libcurl ended. */
 static int outcome(struct connection *k, CURLcode code)
 {
-	if (code == CURLE_OK)
+	if (code == CURLE_OK && k->head)
 		return 0;
+	/* For libcurl a connection that ends in the middle of the head is an answer
+	 * without contents. */
+	if (code == CURLE_OK)
+		code = CURLE_PARTIAL_FILE;
 	if (!k->why[0])
 		snprintf(k->why, sizeof(k->why), "%s", curl_easy_strerror(code));
+	if (certificate_refused(k))
+		return -EINVAL;
 	switch (code) {
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
@@ -404,6 +427,7 @@ int http_send(struct icm_consul *c, size_t address, const struct icm_ctx *ctx, i
 	k->rq = rq;
 	k->answer = ret;
 	k->sent = 0;
+	k->head = false;
 	k->too_large = false;
 	k->why[0] = '\0';
 	set_up(c, k, url, connect_to);

@@ -199,7 +199,8 @@ static int list_once(struct icm_consul *c, const struct icm_ctx *ctx, const char
 	return wire_entries(a.body.data, a.body.len, c->settings.prefix, prefix, list);
 }
 
-/* Nothing is believed when the token may read there, and a second listing says the
+/* What a listing has proves that the token may read that folder. That there is
+ * nothing is believed when the token may read there, and a second listing says the
  * same: the token's rights may have changed in between. */
 int kv_list(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, bool keys_only,
 	    struct icm_entries *ret_entries, uint64_t *ret_index)
@@ -207,7 +208,7 @@ int kv_list(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefi
 	struct icm_consul *c = consul_of(be);
 	int r = list_once(c, ctx, prefix, keys_only, ret_entries, ret_index);
 
-	if (r)
+	if (r || (ret_entries->n && !spans_folders(prefix)))
 		return r;
 	r = may_list(c, ctx, prefix);
 	if (r || ret_entries->n)
@@ -283,7 +284,7 @@ static int wait_for_change(struct icm_consul *c, const struct icm_ctx *ctx, cons
 {
 	/* Consul adds up to a sixteenth */
 	ICM_AUTOFREE char *query =
-		icm_asprintf("&stale&index=%llu&wait=%lldms", (unsigned long long)since,
+		icm_asprintf("&index=%llu&wait=%lldms", (unsigned long long)since,
 			     (long long)(wait_ns * 15 / 16 / ICM_NS_PER_MS + 1));
 	struct icm_ctx single = { .cancel = ctx->cancel };
 
@@ -309,12 +310,57 @@ static int watch_failed(struct icm_consul *c, const struct icm_ctx *ctx, int fai
 	return failure == -ETIMEDOUT ? -EHOSTUNREACH : failure;
 }
 
-int kv_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, uint64_t since,
-	     uint64_t *ret_index)
+static struct told *find_told_locked(struct icm_consul *c, const char *prefix)
 {
-	struct icm_consul *c = consul_of(be);
-	/* a blocking query doesn't return for an index from the future; this does */
-	int r = first_look(c, ctx, prefix, ret_index);
+	for (size_t i = 0; i < CONSUL_TOLD; i++)
+		if (c->told[i].prefix && !strcmp(c->told[i].prefix, prefix))
+			return &c->told[i];
+	return NULL;
+}
+
+/* Whether `since` is what the last watch of this prefix gave. */
+static bool was_told(struct icm_consul *c, const char *prefix, uint64_t since)
+{
+	const struct told *t;
+	ICM_LOCK_SCOPE(&c->lock);
+
+	t = find_told_locked(c, prefix);
+	return t && t->index == since;
+}
+
+static void note_told(struct icm_consul *c, const char *prefix, uint64_t index)
+{
+	struct told *t;
+	ICM_LOCK_SCOPE(&c->lock);
+
+	t = find_told_locked(c, prefix);
+	if (!t) {
+		t = &c->told[c->next_told++ % CONSUL_TOLD];
+		free(t->prefix);
+		t->prefix = icm_xstrdup(prefix);
+	}
+	t->index = index;
+}
+
+/* A blocking query doesn't return for an index from the future; a look does. So
+ * it is left out only where the index is one that the store itself has told for
+ * this prefix: should it go back after that, the query that is over after WATCH_NS
+ * says so. */
+static bool needs_look(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix,
+		       uint64_t since)
+{
+	return (ctx->deadline_ns && icm_now_ns() >= ctx->deadline_ns) ||
+	       !was_told(c, prefix, since);
+}
+
+static int watch(struct icm_consul *c, const struct icm_ctx *ctx, const char *prefix,
+		 uint64_t since, uint64_t *ret_index)
+{
+	int r = 0;
+
+	*ret_index = since;
+	if (needs_look(c, ctx, prefix, since))
+		r = first_look(c, ctx, prefix, ret_index);
 
 	while (r == 0 && *ret_index == since) {
 		int64_t now = icm_now_ns(), wait = WATCH_NS;
@@ -328,6 +374,17 @@ int kv_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *pref
 		r = wait_for_change(c, ctx, prefix, since, wait, ret_index);
 	}
 	return r ? watch_failed(c, ctx, r) : 0;
+}
+
+int kv_watch(struct icm_backend *be, const struct icm_ctx *ctx, const char *prefix, uint64_t since,
+	     uint64_t *ret_index)
+{
+	struct icm_consul *c = consul_of(be);
+	int r = watch(c, ctx, prefix, since, ret_index);
+
+	if (r == 0)
+		note_told(c, prefix, *ret_index);
+	return r;
 }
 
 /* ---- transactions ---- */

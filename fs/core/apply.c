@@ -9,9 +9,6 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-/* Older than anything in the store, and not the 0 of what was never there. */
-#define INDEX_OLD 1
-
 uint64_t icm_ino_of_path(const char *path)
 {
 	struct icm_sha256 sum = icm_sha256(path, strlen(path));
@@ -147,8 +144,9 @@ struct icm_name *icm_apply_upsert(struct icm_volume *vol, struct icm_inode *dir,
 		if (moved_dir(vol, inode, dir, attr)) {
 			name = icm_tree_move(&vol->tree, inode->names, dir, text);
 			/* A listing tells about each name in it; what look-ups told was
-			 * perhaps of another directory that had its path. */
-			icm_tree_moved_below(inode, vol->listing ? INDEX_OLD : index);
+			 * perhaps of another directory that had its path, and by itself its
+			 * new name doesn't tell when its keys have moved. */
+			icm_tree_moved_below(inode, ICM_INDEX_OLD);
 			icm_apply_attr(vol, inode, attr, NULL, news);
 			icm_news_name(news, dir, text);
 			return name;
@@ -332,7 +330,7 @@ static bool apply_rename_change(struct icm_volume *vol, const struct icm_change 
 	name->attr_index = name->tree_index = index;
 	apply_attr_at(vol, name->inode, &c->attr, index, news);
 	if (icm_inode_is_dir(name->inode))
-		icm_tree_moved_below(name->inode, index);
+		icm_tree_moved_below(name->inode, c->piecewise ? ICM_INDEX_OLD : index);
 	return true;
 }
 
@@ -498,6 +496,19 @@ static void move_scratch(struct icm_volume *vol, const struct icm_change *c)
 		icm_scratch_dirs_exchanged(vol->scratch, c->path, c->to);
 	else if (c->op == ICM_CHANGE_REMOVE)
 		icm_scratch_dir_removed(vol->scratch, c->path);
+}
+
+void icm_apply_own(struct icm_volume *vol, const struct icm_change *c, uint64_t index)
+{
+	struct icm_news news = { 0 };
+
+	pthread_mutex_lock(&vol->lock);
+	if (!apply_change(vol, c, index, &news))
+		icm_volume_want_resync(vol);
+	icm_feed_own_commit(vol, index);
+	pthread_mutex_unlock(&vol->lock);
+	icm_news_tell(vol, &news);
+	move_scratch(vol, c);
 }
 
 bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec, uint64_t index)

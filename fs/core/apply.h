@@ -9,6 +9,9 @@
 /* Applies one transaction of another mount and tells the kernel. False: the
  * record doesn't fit the tree, which must be listed anew. */
 bool icm_apply_record(struct icm_volume *vol, const struct icm_feed_record *rec, uint64_t index);
+/* The same of one change by this mount that isn't in the tree yet. Nobody who watches
+ * with inotify is told. */
+void icm_apply_own(struct icm_volume *vol, const struct icm_change *c, uint64_t index);
 
 /* The parts that own commits use as well; volume->lock held. */
 

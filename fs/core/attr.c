@@ -26,12 +26,15 @@ void icm_view_stat(struct icm_view *view, struct stat *ret_st)
 	icm_file_stat(vol, icm_file_of(view), ret_st);
 }
 
-/* What is being written here is known best here. */
+/* What is being written here is known best here; and what a call of this mount has
+ * just changed, such as a directory by a new name in it, the kernel asks for because
+ * of that call. */
 static bool is_ours(struct icm_volume *vol, const struct icm_file *f)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	return f->dirty || f->n_writers || !f->inode->published || !f->inode->names;
+	return f->dirty || f->n_writers || !f->inode->published || !f->inode->names ||
+	       icm_feed_just_made(vol, f->inode);
 }
 
 /* The kernel asks seldom, and among others before it denies something: another mount
@@ -42,7 +45,7 @@ int icm_shared_getattr(struct icm_view *view, const struct icm_call *call, struc
 	struct icm_volume *vol = view->vol;
 
 	(void)h;
-	if (!vol->cached && !is_ours(vol, icm_file_of(view))) {
+	if (!call->as_known && !vol->cached && !is_ours(vol, icm_file_of(view))) {
 		if (call->nowait && !vol->be->facts.local)
 			return ICM_WOULD_WAIT;
 		icm_volume_glance(vol);
@@ -326,18 +329,19 @@ int icm_shared_setattr(struct icm_view *view, const struct icm_call *call, struc
 
 /* ---- symbolic links ---- */
 
-/* The target from the record, in f->base, as contents of files are. */
-static int load_target(struct icm_volume *vol, struct icm_file *f, const char *key, bool linked)
+int icm_load_target(struct icm_volume *vol, const char *path, uint64_t linked_ino,
+		    char **ret_target)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	ICM_AUTORECORD struct icm_record rec = { 0 };
+	ICM_AUTOFREE char *key = linked_ino ? icm_key_inode(linked_ino) : icm_key_tree(path);
 	struct icm_inode_value v;
 	int r = icm_backend_get(vol->be, &ctx, key, &e);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	if (!linked) {
+	if (!linked_ino) {
 		if (e.flags != ICM_FLAGS_RECORD || icm_record_decode(e.value, e.len, &rec) < 0)
 			return -EIO;
 	} else {
@@ -349,17 +353,41 @@ static int load_target(struct icm_volume *vol, struct icm_file *f, const char *k
 	}
 	if (rec.form != ICM_RECORD_SYMLINK)
 		return -EIO;
-	f->base = icm_content_new(rec.target, strlen(rec.target));
+	*ret_target = ICM_STEAL(&rec.target);
 	return 0;
+}
+
+/* In f->base, as contents of files are. */
+static int load_target(struct icm_volume *vol, struct icm_file *f, const char *path,
+		       uint64_t linked_ino)
+{
+	ICM_AUTOFREE char *target = NULL;
+	int r = icm_load_target(vol, path, linked_ino, &target);
+
+	if (r == 0)
+		f->base = icm_content_new(target, strlen(target));
+	return r;
+}
+
+/* From where the link is now; io held. */
+static int load_target_once(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_AUTOFREE char *path = NULL;
+	bool linked;
+
+	pthread_mutex_lock(&vol->lock);
+	linked = f->inode->attr.linked;
+	path = icm_inode_path(f->inode);
+	pthread_mutex_unlock(&vol->lock);
+	if (!path && !linked)
+		return -ENOENT;
+	return load_target(vol, f, path, linked ? f->view.ino : 0);
 }
 
 int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char **ret_target)
 {
 	struct icm_volume *vol = view->vol;
 	struct icm_file *f = icm_file_of(view);
-	ICM_AUTOFREE char *path = NULL;
-	ICM_AUTOFREE char *key = NULL;
-	bool linked;
 	int r = 0;
 
 	if (!S_ISLNK(view->type))
@@ -371,14 +399,10 @@ int icm_shared_readlink(struct icm_view *view, const struct icm_call *call, char
 		return ICM_WOULD_WAIT;
 	}
 	if (!f->base) { /* a link's target never changes */
-		pthread_mutex_lock(&vol->lock);
-		linked = inode_of(view)->attr.linked;
-		path = icm_inode_path(inode_of(view));
-		pthread_mutex_unlock(&vol->lock);
-		r = path || linked ? 0 : -ENOENT;
-		key = linked ? icm_key_inode(view->ino) : r == 0 ? icm_key_tree(path) : NULL;
-		if (r == 0)
-			r = load_target(vol, f, key, linked);
+		r = load_target_once(vol, f);
+		/* it has moved with its directory, or was made again elsewhere */
+		if (r == -ESTALE && look_again(vol, f->inode) == 0)
+			r = load_target_once(vol, f);
 	}
 	if (r == 0)
 		*ret_target = icm_xstrndup(f->base->bytes, f->base->len);

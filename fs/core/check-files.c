@@ -325,7 +325,7 @@ static void check_parent(struct icm_check *c, const struct icm_check_name *name)
 	dir = find_name(c, parent);
 	if (dir && !S_ISDIR(dir->attr.mode))
 		ERROR(c, name->key, "the name above it is not a directory");
-	else if (!dir && !has_attr_key(c, parent))
+	else if (!dir && !has_attr_key(c, parent) && !icm_check_in_transit(c, name->path))
 		ERROR(c, name->key, "the directory above it is missing");
 }
 
@@ -334,7 +334,7 @@ static void check_pair(struct icm_check *c, const struct icm_check_name *name)
 	bool is_dir = S_ISDIR(name->attr.mode);
 	ICM_AUTOFREE char *key = is_dir ? icm_key_tree_dir(name->path) : icm_key_tree(name->path);
 
-	if (!icm_check_key(c, key))
+	if (!icm_check_key(c, key) && !icm_check_in_transit(c, name->path))
 		ERROR(c, name->key, "%s is missing", key);
 }
 

@@ -36,6 +36,8 @@ struct icm_check {
 	size_t n_names;
 	struct icm_sha256 *hashes; /* of contents in tree/ and hist/, as the attributes say */
 	size_t n_hashes, cap_hashes;
+	struct icm_change_value *changes; /* owned; under way */
+	size_t n_changes;
 	struct icm_check_report *report;
 };
 
@@ -54,6 +56,8 @@ struct icm_check_blob *icm_check_use_blob(struct icm_check *c, const struct icm_
 
 /* The blobs of a record that stands in the value of `key`. */
 int icm_check_record_blobs(struct icm_check *c, const char *key, const struct icm_record *rec);
+/* A change under way has some keys of this name here, and some there. */
+bool icm_check_in_transit(const struct icm_check *c, const char *path);
 
 /* Judges attr/, tree/, inode/ and hist/; fills names. */
 int icm_check_files(struct icm_check *c);

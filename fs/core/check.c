@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/change.h"
 #include "core/check-state.h"
 #include "core/key.h"
 
@@ -204,6 +205,39 @@ static int judge_lock(struct icm_check *c, const char *key)
 	return 0;
 }
 
+static int judge_change(struct icm_check *c, const char *key)
+{
+	ICM_AUTOENTRY struct icm_entry e = { 0 };
+	struct icm_change_value v;
+	int r = icm_check_read(c, key, &e);
+
+	if (r <= 0)
+		return r;
+	if (icm_change_value_decode(e.value, e.len, &v) < 0) {
+		icm_check_add(c, ICM_SEVERITY_ERROR, key, "not a valid change");
+		return 0;
+	}
+	if (strcmp(v.id, key + strlen("change/")) != 0)
+		icm_check_add(c, ICM_SEVERITY_ERROR, key, "the change has another id: %s", v.id);
+	else
+		icm_check_add(c, ICM_SEVERITY_NOTE, key, "'%s' is becoming '%s'%s", v.path, v.to,
+			      icm_check_key(c, v.lease)
+				      ? ""
+				      : ": the mount that was at it is gone, the next one ends it");
+	c->changes = icm_xrealloc(c->changes, (c->n_changes + 1) * sizeof(*c->changes));
+	c->changes[c->n_changes++] = v;
+	return 0;
+}
+
+bool icm_check_in_transit(const struct icm_check *c, const char *path)
+{
+	for (size_t i = 0; i < c->n_changes; i++)
+		if (icm_path_is_below(path, c->changes[i].path) ||
+		    icm_path_is_below(path, c->changes[i].to))
+			return true;
+	return false;
+}
+
 static int judge_head(struct icm_check *c, const char *key)
 {
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
@@ -252,10 +286,10 @@ static const struct {
 	const char *prefix;
 	int (*judge)(struct icm_check *c, const char *key);
 } subjects[] = {
-	{ "attr/", judge_nothing }, { "tree/", judge_nothing }, { "inode/", judge_nothing },
-	{ "hist/", judge_nothing }, { "blob/", judge_blob },	{ "feed/", judge_feed },
-	{ "log/", judge_log },	    { "lease/", judge_lease },	{ "lock/", judge_lock },
-	{ "change/", judge_later }, { "snap/", judge_nothing },
+	{ "attr/", judge_nothing },  { "tree/", judge_nothing }, { "inode/", judge_nothing },
+	{ "hist/", judge_nothing },  { "blob/", judge_blob },	 { "feed/", judge_feed },
+	{ "log/", judge_log },	     { "lease/", judge_lease },	 { "lock/", judge_lock },
+	{ "change/", judge_change }, { "snap/", judge_nothing },
 };
 
 /* Keys by themselves. */
@@ -366,6 +400,9 @@ static int run_pass(struct icm_backend *be, struct icm_check_report *report, cha
 
 	icm_check_files_clear(&c);
 	icm_entries_clear(&c.keys);
+	for (size_t i = 0; i < c.n_changes; i++)
+		icm_change_value_clear(&c.changes[i]);
+	free(c.changes);
 	free(c.blobs);
 	return r;
 }

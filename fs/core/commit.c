@@ -17,10 +17,20 @@
 
 struct icm_commits {
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	pthread_cond_t changed;		/* of the monotonic clock */
 	struct icm_part *first, **last; /* waiting, in order of arrival */
+	size_t n_waiting, n_sent;	/* parts that wait, and whose outcome isn't known */
 	unsigned active, max_active;
+	/* how many there were at once at most, lately and before that; since when */
+	size_t peak, peak_before;
+	int64_t peak_since_ns;
+	int64_t last_ns;   /* how long the last transaction took */
+	bool gathers;	   /* on a distant store: several parts are worth waiting for */
+	bool is_gathering; /* somebody does, and will send what waits */
 };
+
+/* The longest wait for further parts. */
+#define GATHER_NS (5 * ICM_NS_PER_MS)
 
 /* Parts that travel together, and the whole transaction. */
 struct batch {
@@ -32,15 +42,20 @@ struct batch {
 
 /* Guard and feed record around the parts. */
 #define N_GUARD 2
-#define N_FEED	2
+#define N_FEED	3
 
 struct icm_commits *icm_commits_new(struct icm_volume *vol)
 {
 	struct icm_commits *c = icm_xcalloc(1, sizeof(*c));
+	pthread_condattr_t attr;
 
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_cond_init(&c->changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->changed, &attr);
+	pthread_condattr_destroy(&attr);
 	c->last = &c->first;
+	c->gathers = !vol->be->facts.local;
 	c->max_active = vol->be->facts.local ? 1 : 2;
 	return c;
 }
@@ -53,6 +68,13 @@ struct icm_commits *icm_commits_free(struct icm_commits *c)
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 	return NULL;
+}
+
+bool icm_commits_under_way(struct icm_volume *vol)
+{
+	ICM_LOCK_SCOPE(&vol->commits->lock);
+
+	return vol->commits->active != 0;
 }
 
 static size_t part_cost(struct icm_volume *vol, const struct icm_part *p)
@@ -99,10 +121,53 @@ static void take_batch(struct icm_volume *vol, struct icm_commits *c, struct bat
 		ops += p->n_ops;
 		cost += p->cost;
 	}
+	c->n_waiting -= b->n_parts;
+	c->n_sent += b->n_parts;
 }
 
-/* The name of the program that a thread belongs to. */
-static char *program_of(pid_t pid)
+/* How many are worth waiting for: half of those who have been here at the same time
+ * lately, because two transactions may be under way. */
+static size_t wanted(const struct icm_commits *c)
+{
+	size_t peak = c->peak > c->peak_before ? c->peak : c->peak_before;
+
+	return (peak + 1) / 2;
+}
+
+/* A part has come; c->lock held. */
+static void note_peak(struct icm_commits *c)
+{
+	int64_t now = icm_now_ns();
+
+	if (now - c->peak_since_ns > 4 * c->last_ns) {
+		c->peak_before = now - c->peak_since_ns > 8 * c->last_ns ? 0 : c->peak;
+		c->peak = 0;
+		c->peak_since_ns = now;
+	}
+	if (c->n_waiting + c->n_sent > c->peak)
+		c->peak = c->n_waiting + c->n_sent;
+}
+
+/* Who has just got an answer is likely to come again soon. Without this the first to
+ * come would take the second transaction that may be under way for itself alone, time
+ * and again, and all others would wait for the first. c->lock held, and released
+ * meanwhile. */
+static void gather(struct icm_commits *c)
+{
+	int64_t most = c->last_ns / 2 < GATHER_NS ? c->last_ns / 2 : GATHER_NS;
+	struct timespec until = icm_ns_to_timespec(icm_now_ns() + most);
+	int r = 0;
+
+	if (!c->gathers || c->n_waiting >= wanted(c))
+		return;
+	c->is_gathering = true;
+	while (c->n_waiting < wanted(c) && r == 0)
+		r = pthread_cond_timedwait(&c->changed, &c->lock, &until);
+	c->is_gathering = false;
+	pthread_cond_broadcast(&c->changed);
+}
+
+char *icm_program_of(pid_t pid)
 {
 	ICM_AUTOCLOSE int fd = -1;
 	char path[32], comm[64];
@@ -137,13 +202,18 @@ static char *feed_value(struct icm_volume *vol, const struct batch *b, const cha
 	for (size_t i = 0; i < b->n_parts; i++) {
 		if (b->parts[i]->pid != b->parts[0]->pid)
 			rec.pid = 0;	    /* several programs share the transaction */
-		if (b->parts[i]->n_changes) /* a snapshot changes no name */
+		if (b->parts[i]->n_changes) /* a snapshot changes none, nor does a decision */
 			memcpy(changes + rec.n_changes, b->parts[i]->changes,
 			       b->parts[i]->n_changes * sizeof(*changes));
 		rec.n_changes += b->parts[i]->n_changes;
 	}
-	program = program_of((pid_t)rec.pid);
-	rec.program = program;
+	if (b->parts[0]->author) {
+		rec.host = b->parts[0]->author->host;
+		rec.user = b->parts[0]->author->user;
+		rec.program = b->parts[0]->author->program;
+	} else {
+		rec.program = program = icm_program_of((pid_t)rec.pid);
+	}
 	return icm_feed_record_encode(&rec, ret_len);
 }
 
@@ -151,6 +221,7 @@ static char *feed_value(struct icm_volume *vol, const struct batch *b, const cha
 struct attempt {
 	char id[ICM_ID_HEX + 1];
 	uint64_t lease_index;
+	size_t head_op; /* number of the operation that reads `head`; 0 = none */
 	struct icm_txn_result result;
 };
 
@@ -174,6 +245,32 @@ static void drop_lost(struct icm_volume *vol, struct batch *b)
 	for (size_t i = b->n_parts; i-- > 0;)
 		if (b->parts[i]->lock_epoch && b->parts[i]->lock_epoch != epoch)
 			finish_part(b, i, -EIO, 0);
+}
+
+/* On a store of many hosts, where indexes have gaps, `head` as it was before says
+ * whether this mount knows all that happened until then: without asking the feed
+ * after each commit of its own. A deployment has the key from its first commit on. */
+static bool reads_head(struct icm_volume *vol)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return !vol->be->facts.local && vol->has_head;
+}
+
+static void note_head(struct icm_volume *vol, bool has_head)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	vol->has_head = has_head;
+}
+
+/* Index that `head` had before the transaction; 0: it wasn't read. */
+static uint64_t head_before(const struct attempt *a)
+{
+	for (size_t i = 0; a->head_op && i < a->result.entries.n; i++)
+		if (a->result.entries.v[i].op == a->head_op)
+			return a->result.entries.v[i].modify_index;
+	return 0;
 }
 
 static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
@@ -207,6 +304,10 @@ static int send(struct icm_volume *vol, struct batch *b, struct attempt *a)
 	}
 	if (!b->quiet) {
 		icm_random_id(a->id);
+		if (reads_head(vol)) {
+			a->head_op = n;
+			ops[n++] = (struct icm_op){ ICM_OP_GET, .key = ICM_KEY_HEAD };
+		}
 		feed_key = icm_key_feed(a->id);
 		feed = feed_value(vol, b, a->id, lease_key, &feed_len);
 		ops[n++] = (struct icm_op){ ICM_OP_SET, feed_key, feed, feed_len, 0, 0 };
@@ -351,6 +452,8 @@ static int after_refusal(struct icm_volume *vol, struct batch *b, struct attempt
 			r = icm_lease_recheck(vol, a->lease_index);
 		else if (a->result.errors[e].op == 1)
 			r = recheck_meta(vol);
+		else if (a->head_op && a->result.errors[e].op == a->head_op)
+			note_head(vol, false); /* somebody deleted it */
 		else
 			continue;
 		guard = true;
@@ -365,7 +468,7 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 {
 	unsigned tries = 0;
 
-	b->deadline_ns = icm_now_ns() + (int64_t)vol->timeout_ms * ICM_NS_PER_MS;
+	b->deadline_ns = icm_volume_ctx(vol).deadline_ns;
 	while (b->n_parts) {
 		struct attempt a = { .id = "" };
 		int r = send(vol, b, &a);
@@ -380,7 +483,9 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 		if (r == -ESTALE)
 			r = after_refusal(vol, b, &a);
 		else if (r == 0) {
-			icm_feed_note(vol, a.id, a.result.index);
+			icm_feed_note_own(vol, a.id, a.result.index, head_before(&a));
+			if (!b->quiet)
+				note_head(vol, true);
 			for (size_t i = 0; b->quiet && i < a.result.entries.n; i++)
 				b->parts[0]->read_index = a.result.entries.v[i].modify_index;
 			finish_all(b, 0, a.result.index);
@@ -402,6 +507,7 @@ static void run_batch(struct icm_volume *vol, struct batch *b)
 			}
 			return;
 		}
+		icm_volume_heard(vol, r);
 		if (r == -ETIMEDOUT)
 			icm_log_err("the store didn't answer in time: whether change %s was made "
 				    "is not known",
@@ -426,16 +532,23 @@ int icm_commit(struct icm_volume *vol, struct icm_part *part)
 	pthread_mutex_lock(&c->lock);
 	*c->last = part;
 	c->last = &part->next;
+	c->n_waiting++;
+	note_peak(c);
+	if (c->is_gathering && c->n_waiting >= wanted(c))
+		pthread_cond_broadcast(&c->changed);
 	while (!part->done) {
 		struct batch b = { .n_parts = 0 };
 		struct icm_part *sent[ICM_COUNT(b.parts)];
+		int64_t start;
 		size_t n;
 
-		if (c->active == c->max_active || !c->first) {
+		if (c->active == c->max_active || !c->first || c->is_gathering) {
 			pthread_cond_wait(&c->changed, &c->lock);
 			continue;
 		}
+		gather(c);
 		take_batch(vol, c, &b);
+		start = icm_now_ns();
 		n = b.n_parts;
 		memcpy(sent, b.parts, n * sizeof(sent[0]));
 		c->active++;
@@ -444,6 +557,8 @@ int icm_commit(struct icm_volume *vol, struct icm_part *part)
 		icm_upkeep_commit(vol);
 		pthread_mutex_lock(&c->lock);
 		c->active--;
+		c->n_sent -= n;
+		c->last_ns = icm_now_ns() - start;
 		for (size_t i = 0; i < n; i++)
 			sent[i]->done = true;
 		pthread_cond_broadcast(&c->changed);
@@ -467,7 +582,7 @@ int icm_put_blobs(struct icm_volume *vol, const struct icm_op *ops, size_t n)
 {
 	/* No guard: the same bytes under the same name are harmless at any time,
 	 * so a put whose outcome is unknown is simply sent again. */
-	int64_t deadline = icm_now_ns() + (int64_t)vol->timeout_ms * ICM_NS_PER_MS;
+	int64_t deadline = icm_volume_ctx(vol).deadline_ns;
 	int r;
 
 	if (vol->read_only)
@@ -480,7 +595,7 @@ int icm_put_blobs(struct icm_volume *vol, const struct icm_op *ops, size_t n)
 		if (r == 0)
 			icm_feed_note(vol, "", res.index);
 		if ((r != -ETIMEDOUT && r != -EHOSTUNREACH) || icm_now_ns() >= deadline)
-			return r == -EHOSTUNREACH ? -ETIMEDOUT : r;
+			return icm_volume_heard(vol, r == -EHOSTUNREACH ? -ETIMEDOUT : r);
 		pause_before_retry(tries);
 	}
 }

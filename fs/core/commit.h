@@ -19,6 +19,9 @@ struct icm_part {
 	size_t n_changes, cap_changes;
 	pid_t pid;	     /* thread for which it is done, for the record; 0 = none */
 	uint64_t lock_epoch; /* volume's, while the mount has the file's locks; 0 = it hasn't */
+	bool alone;	     /* not together with others */
+	const struct icm_change_value
+		*author; /* borrowed; whose it is, if not this mount's; alone */
 	/* after icm_commit */
 	uint64_t index;	     /* the transaction's */
 	uint64_t read_index; /* quiet: modify index of what icm_part_read asked for; 0 = absent */
@@ -27,7 +30,7 @@ struct icm_part {
 	/* inside commit.c */
 	struct icm_part *next;
 	int result;
-	bool done, alone;
+	bool done;
 };
 
 #define ICM_PART_INIT                                                                              \
@@ -51,6 +54,8 @@ size_t icm_part_cas(struct icm_part *p, char *key, uint64_t index, void *value, 
 size_t icm_part_read(struct icm_part *p, char *key);
 size_t icm_part_delete(struct icm_part *p, char *key);
 size_t icm_part_delete_cas(struct icm_part *p, char *key, uint64_t index);
+/* Takes back what was added behind the first n operations. */
+void icm_part_cut(struct icm_part *p, size_t n);
 /* attr is copied; NULL = none; to may be NULL. */
 struct icm_change *icm_part_change(struct icm_part *p, enum icm_change_op op, const char *path,
 				   const char *to, struct timespec time,
@@ -67,6 +72,8 @@ void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *pa
 
 struct icm_commits *icm_commits_new(struct icm_volume *vol);
 struct icm_commits *icm_commits_free(struct icm_commits *c);
+/* Whether a transaction has been sent and its outcome isn't known. */
+bool icm_commits_under_way(struct icm_volume *vol);
 
 /* Commits. 0: done at part->index. -ESTALE: precondition part->failed_op did
  * not hold, nothing was done. -EROFS, -EACCES, -ENOSPC, -EFBIG (over the
@@ -76,6 +83,8 @@ struct icm_commits *icm_commits_free(struct icm_commits *c);
 int icm_commit(struct icm_volume *vol, struct icm_part *part) ICM_MUST_CHECK;
 /* Whether the part fits one transaction of this store. */
 bool icm_part_fits(struct icm_volume *vol, const struct icm_part *part);
+/* Fresh name of the program that a thread belongs to; "" if it isn't known. */
+char *icm_program_of(pid_t pid);
 /* Writes without feed record, under the lease's guard only (locks, upkeep). */
 int icm_commit_quiet(struct icm_volume *vol, struct icm_part *part) ICM_MUST_CHECK;
 /* Puts blobs that a later commit will refer to: `set` operations, in one

@@ -215,6 +215,18 @@ static json_t *kept_object(const struct icm_volume_status *s)
 	return o;
 }
 
+static json_t *offline_object(const struct icm_volume_status *s)
+{
+	json_t *o;
+
+	if (!s->offline)
+		return json_null();
+	o = json_object();
+	set(o, "time", icm_control_json_time(s->copy_time));
+	set_number(o, "left_out", s->copy_left_out);
+	return o;
+}
+
 static json_t *errors_array(const struct icm_volume_status *s)
 {
 	json_t *array = json_array();
@@ -245,6 +257,7 @@ char *icm_control_status(struct icm_volume *vol)
 	set(o, "reachable", json_boolean(s.reachable));
 	set(o, "stale", json_boolean(s.stale));
 	set(o, "read_only", json_boolean(s.read_only));
+	set(o, "offline", offline_object(&s));
 	set_number(o, "index", s.index);
 	set_number(o, "files", s.files);
 	set(o, "unsaved", unsaved_object(&s));

@@ -2,7 +2,8 @@
  * The control directory .icmfs at the root: reachable by name, not listed.
  *
  *   status        JSON object: version, store, mountpoint (null: none), pid,
- *                 reachable, stale, read_only, index, files, unsaved {files,
+ *                 reachable, stale, read_only, offline (null, or {time, left_out}:
+ *                 the local copy is shown), index, files, unsaved {files,
  *                 bytes}, locks (their number), lease (null, or {key, age_ms,
  *                 ttl_ms}), errors [{time, path, text}], oldest first: failures
  *                 that no program was told

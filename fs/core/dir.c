@@ -26,11 +26,13 @@ int icm_shared_opendir(struct icm_view *dir, const struct icm_call *call, struct
 
 	if (!S_ISDIR(dir->type))
 		return -ENOTDIR;
-	if (!vol->cached) {
+	if (!vol->cached && !icm_volume_is_given_up(vol)) {
 		if (call->nowait && !vol->be->facts.local)
 			return ICM_WOULD_WAIT;
 		r = icm_volume_catch_up(vol);
-		if (r < 0)
+		/* the names that are known are better than none: status says that they
+		 * may be stale, and what is behind them can't be opened */
+		if (r < 0 && !(icm_error_is_away(r) && icm_volume_is_given_up(vol)))
 			return r == -EHOSTUNREACH ? -EIO : r;
 	}
 	h = icm_xcalloc(1, sizeof(*h));

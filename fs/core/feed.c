@@ -12,6 +12,7 @@
 #include "core/foreign.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/look.h"
 #include "core/upkeep.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -130,7 +131,11 @@ static bool apply_records(struct icm_volume *vol, struct record *v, size_t n)
 	for (size_t i = 0; i < n && !again; i++) {
 		if (!v[i].valid)
 			again = true;
-		else if (!is_own(vol, &v[i].rec) && !icm_apply_record(vol, &v[i].rec, v[i].index))
+		else if (is_own(vol, &v[i].rec))
+			continue;
+		else if (!v[i].rec.n_changes) /* the decision of one that comes later */
+			icm_upkeep_changes(vol);
+		else if (!icm_apply_record(vol, &v[i].rec, v[i].index))
 			again = true;
 	}
 	return again;
@@ -138,27 +143,45 @@ static bool apply_records(struct icm_volume *vol, struct record *v, size_t n)
 
 /* ---- which records are new ---- */
 
+static struct icm_known_txn *find_known(struct icm_volume *vol, uint64_t index)
+{
+	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++)
+		if (vol->known[i].index == index)
+			return &vol->known[i];
+	return NULL;
+}
+
+void icm_feed_note_own(struct icm_volume *vol, const char *id, uint64_t index, uint64_t before)
+{
+	struct icm_known_txn *known;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	known = find_known(vol, index);
+	if (!known) {
+		known = &vol->known[vol->next_known++ % ICM_KNOWN_TXNS];
+		*known = (struct icm_known_txn){ .index = index };
+		snprintf(known->id, sizeof(known->id), "%s", id);
+	}
+	known->before = before; /* it may have been read in the feed before its answer came */
+}
+
 void icm_feed_note(struct icm_volume *vol, const char *id, uint64_t index)
 {
 	struct icm_known_txn *known;
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++)
-		if (vol->known[i].index == index)
-			return; /* read in the feed before its answer came */
+	if (find_known(vol, index))
+		return;
 	known = &vol->known[vol->next_known++ % ICM_KNOWN_TXNS];
+	*known = (struct icm_known_txn){ .index = index };
 	snprintf(known->id, sizeof(known->id), "%s", id);
-	known->index = index;
 }
 
 bool icm_feed_knows(struct icm_volume *vol, uint64_t index)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
 
-	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++)
-		if (vol->known[i].index == index)
-			return true;
-	return false;
+	return find_known(vol, index) != NULL;
 }
 
 /* Where indexes have no gaps, a transaction that is nobody's can be seen by its
@@ -194,6 +217,7 @@ void icm_feed_restart(struct icm_volume *vol)
 	for (size_t i = 0; i < ICM_GRAVES; i++)
 		vol->graves[i].index = 0;
 	memset(vol->known, 0, sizeof(vol->known));
+	icm_look_forget(vol);
 	forget_indexes(vol->tree.root);
 	vol->tree.root->names->attr_index = 0;
 	vol->position = vol->compared = vol->unexplained = 0;
@@ -265,17 +289,6 @@ int icm_feed_see(struct icm_volume *vol)
 	return r;
 }
 
-static void set_reachable(struct icm_volume *vol, bool reachable)
-{
-	pthread_mutex_lock(&vol->lock);
-	if (vol->reachable != reachable)
-		icm_log_warning(reachable ? "the store '%s' answers again"
-					  : "the store '%s' does not answer, trying on",
-				vol->be->url);
-	vol->reachable = reachable;
-	pthread_mutex_unlock(&vol->lock);
-}
-
 static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 {
 	ICM_AUTOENTRIES struct icm_entries list = { 0 };
@@ -315,6 +328,14 @@ static int catch_up_once(struct icm_volume *vol, size_t *ret_all)
 	return r;
 }
 
+/* The tree is certainly as the store was at some time after it was away. */
+static void set_fresh(struct icm_volume *vol)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	vol->stale = false;
+}
+
 /* feed_lock held. */
 static int catch_up(struct icm_volume *vol, size_t *ret_all)
 {
@@ -323,7 +344,33 @@ static int catch_up(struct icm_volume *vol, size_t *ret_all)
 	/* another mount may move records to the log between our two looks */
 	for (int tries = 0; r == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++)
 		r = catch_up_once(vol, ret_all);
-	return r == -EAGAIN ? icm_feed_list(vol) : r;
+	if (r == -EAGAIN)
+		r = icm_feed_list(vol);
+	if (r == 0)
+		set_fresh(vol);
+	return r;
+}
+
+/* Own commits move the store's index as well, and are in the tree by themselves. */
+static bool is_known(struct icm_volume *vol, uint64_t index)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	return !icm_volume_wants_resync(vol) && index <= vol->position;
+}
+
+int icm_feed_catch_up_to(struct icm_volume *vol, uint64_t index)
+{
+	size_t all;
+	int r;
+	ICM_LOCK_SCOPE(&vol->feed_lock);
+
+	if (is_known(vol, index))
+		return 0;
+	r = catch_up(vol, &all);
+	if (r == 0 || r == -EHOSTUNREACH || r == -ETIMEDOUT)
+		icm_volume_set_reachable(vol, r == 0);
+	return r;
 }
 
 int icm_feed_catch_up(struct icm_volume *vol)
@@ -334,7 +381,7 @@ int icm_feed_catch_up(struct icm_volume *vol)
 
 	r = catch_up(vol, &all);
 	if (r == 0 || r == -EHOSTUNREACH || r == -ETIMEDOUT)
-		set_reachable(vol, r == 0);
+		icm_volume_set_reachable(vol, r == 0);
 	return r;
 }
 
@@ -342,22 +389,29 @@ int icm_volume_catch_up(struct icm_volume *vol)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
 	uint64_t index, position;
-	int r = icm_backend_index(vol->be, &ctx, "feed/", &index);
+	int r = icm_volume_heard(vol, icm_backend_index(vol->be, &ctx, "feed/", &index));
 
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vol->lock);
 	position = icm_volume_wants_resync(vol) ? 0 : vol->position;
+	vol->stale &= index > position;
 	pthread_mutex_unlock(&vol->lock);
 	return index <= position ? 0 : icm_feed_catch_up(vol);
 }
 
-/* Own commits move the store's index as well, and are in the tree by themselves. */
-static bool is_known(struct icm_volume *vol, uint64_t index)
-{
-	ICM_LOCK_SCOPE(&vol->lock);
+/* How long a watch waits for the answer to a transaction that it has heard of. */
+#define ANSWER_TRIES 20
+#define ANSWER_NS    ICM_NS_PER_MS
 
-	return !icm_volume_wants_resync(vol) && index <= vol->position;
+bool icm_feed_becomes_known(struct icm_volume *vol, uint64_t index)
+{
+	struct timespec pause = { .tv_nsec = ANSWER_NS };
+	bool wait = icm_commits_under_way(vol);
+
+	for (int tries = 0; wait && tries < ANSWER_TRIES && !is_known(vol, index); tries++)
+		nanosleep(&pause, NULL);
+	return is_known(vol, index);
 }
 
 /* Longer than a store takes that is well. */
@@ -383,21 +437,66 @@ void icm_volume_glance(struct icm_volume *vol)
 	pthread_mutex_unlock(&vol->feed_lock);
 }
 
+/* An own transaction before which nobody's record is that the tree doesn't have. */
+static struct icm_known_txn *next_own(struct icm_volume *vol)
+{
+	for (size_t i = 0; i < ICM_KNOWN_TXNS; i++) {
+		struct icm_known_txn *known = &vol->known[i];
+
+		if (known->in_tree && known->before && known->before <= vol->position &&
+		    known->index > vol->position)
+			return known;
+	}
+	return NULL;
+}
+
 void icm_feed_own_commit(struct icm_volume *vol, uint64_t index)
 {
+	struct icm_known_txn *known = find_known(vol, index);
+
 	/* nobody else's change can lie in between */
 	if (index == vol->position + 1)
 		vol->position = index;
+	icm_copy_changed(vol, index);
+	if (!known)
+		return;
+	known->in_tree = true;
+	/* nor between an own change and the one that `head` told of before it */
+	while ((known = next_own(vol))) {
+		vol->position = vol->own_index = known->index;
+		vol->own_ns = icm_now_ns();
+	}
+}
+
+/* As long as others' changes take to be seen by stat() anyway. */
+#define JUST_NS (10 * ICM_NS_PER_MS)
+
+bool icm_feed_just_made(const struct icm_volume *vol, const struct icm_inode *inode)
+{
+	uint64_t index = inode->index;
+
+	if (inode->names && inode->names->attr_index > index)
+		index = inode->names->attr_index;
+	return index && index == vol->own_index && icm_now_ns() - vol->own_ns < JUST_NS;
 }
 
 /* ---- the watch ---- */
 
-void icm_feed_pause(void)
+static void pause_ns(long ns)
 {
-	struct timespec ts = { .tv_nsec = 200 * ICM_NS_PER_MS };
+	struct timespec ts = { .tv_nsec = ns };
 
 	nanosleep(&ts, NULL);
 }
+
+void icm_feed_pause(void)
+{
+	pause_ns(200 * ICM_NS_PER_MS);
+}
+
+/* Before the next wait, after one that told of nothing but own commits: whoever saves
+ * many files would else be told of each. Others' changes may be seen so much later. */
+#define OWN_PAUSE_NS (5 * ICM_NS_PER_MS)
 
 /* A listing shows attr/ as it is: a mount that may not adopt compares again. */
 static int compare_after_listing(struct icm_volume *vol)
@@ -411,9 +510,56 @@ static int compare_after_listing(struct icm_volume *vol)
 	return wanted ? icm_foreign_compare(vol, false) : 0;
 }
 
+/* A watch that nothing happens to says nothing of a store that is gone, or back. */
+#define ASK_EACH_NS (15 * ICM_NS_PER_S)
+#define ASK_NS	    (5 * ICM_NS_PER_S)
+
+static int64_t watch_until(const struct icm_volume *vol, int64_t due, int64_t asked_ns)
+{
+	int64_t until = due ? icm_now_ns() + due : 0;
+
+	if (!vol->be->facts.local && (!until || until > asked_ns + ASK_EACH_NS))
+		until = asked_ns + ASK_EACH_NS;
+	return until;
+}
+
+/* When it is time to: what is not known yet, the next watch tells at once. */
+static void ask(struct icm_volume *vol, int64_t *asked_ns)
+{
+	struct icm_ctx ctx = { .cancel = &vol->stopping, .deadline_ns = icm_now_ns() + ASK_NS };
+	uint64_t index;
+	int r;
+
+	if (vol->be->facts.local || icm_now_ns() < *asked_ns + ASK_EACH_NS)
+		return;
+	r = icm_backend_index(vol->be, &ctx, "feed/", &index);
+	*asked_ns = icm_now_ns();
+	if (r == -ECANCELED)
+		return;
+	icm_volume_set_reachable(vol, r == 0);
+	if (r == 0 && is_known(vol, index))
+		set_fresh(vol);
+}
+
+static int follow(struct icm_volume *vol, uint64_t index)
+{
+	size_t all = 0;
+	int r;
+
+	icm_volume_be_patient(vol);
+	pthread_mutex_lock(&vol->feed_lock);
+	/* the watch of tree/ is told of the same at the same time */
+	r = is_known(vol, index) ? 0 : catch_up(vol, &all);
+	pthread_mutex_unlock(&vol->feed_lock);
+	if (r == 0)
+		icm_upkeep_feed_size(vol, all);
+	return r == 0 ? compare_after_listing(vol) : r;
+}
+
 static void *watch_thread(void *arg)
 {
 	struct icm_volume *vol = arg;
+	int64_t asked_ns = icm_now_ns();
 	uint64_t since;
 
 	pthread_mutex_lock(&vol->lock);
@@ -423,30 +569,28 @@ static void *watch_thread(void *arg)
 		int64_t due = icm_file_thaw_old(vol);
 		struct icm_ctx ctx = { .cancel = &vol->stopping,
 				       .others = true,
-				       .deadline_ns = due ? icm_now_ns() + due : 0 };
+				       .deadline_ns = watch_until(vol, due, asked_ns) };
 		uint64_t index = since;
-		size_t all = 0;
 		int r = icm_backend_watch(vol->be, &ctx, "feed/", since, &index);
 
 		if (atomic_load(&vol->stopping))
 			break;
-		if (r == -ETIMEDOUT)
+		if (r == -ETIMEDOUT) {
+			ask(vol, &asked_ns);
 			continue;
-		if (r == 0 && !is_known(vol, index)) {
-			pthread_mutex_lock(&vol->feed_lock);
-			r = catch_up(vol, &all);
-			pthread_mutex_unlock(&vol->feed_lock);
-			if (r == 0)
-				icm_upkeep_feed_size(vol, all);
-			if (r == 0)
-				r = compare_after_listing(vol);
 		}
-		set_reachable(vol, r == 0);
+		if (r == 0 && icm_feed_becomes_known(vol, index))
+			pause_ns(OWN_PAUSE_NS);
+		else if (r == 0)
+			r = follow(vol, index);
+		icm_volume_set_reachable(vol, r == 0);
 		if (r < 0) {
 			icm_feed_pause();
 			continue;
 		}
 		since = index;
+		set_fresh(vol);
+		icm_copy_changed(vol, UINT64_MAX);
 		icm_volume_load_ignore(vol);
 	}
 	return NULL;

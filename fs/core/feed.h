@@ -15,6 +15,8 @@ int icm_feed_list(struct icm_volume *vol) ICM_MUST_CHECK;
 int icm_feed_see(struct icm_volume *vol) ICM_MUST_CHECK;
 /* Applies all records up to the store's present state. */
 int icm_feed_catch_up(struct icm_volume *vol) ICM_MUST_CHECK;
+/* The same up to an index at least: nothing, where somebody else has just done it. */
+int icm_feed_catch_up_to(struct icm_volume *vol, uint64_t index) ICM_MUST_CHECK;
 /* The thread that watches; started last, ended first. */
 int icm_feed_start(struct icm_volume *vol) ICM_MUST_CHECK;
 void icm_feed_stop(struct icm_volume *vol);
@@ -25,6 +27,11 @@ int icm_feed_floor(struct icm_volume *vol, uint64_t *ret_floor, uint64_t *ret_in
 /* A transaction of icmfs with this id of its feed record ("": it has none) has this
  * index. */
 void icm_feed_note(struct icm_volume *vol, const char *id, uint64_t index);
+/* The same for one of this mount; `before`: index that `head` had, 0 = not known. */
+void icm_feed_note_own(struct icm_volume *vol, const char *id, uint64_t index, uint64_t before);
+/* Whether the tree has all of the feed up to `index`. Waits a moment for transactions
+ * of this mount that are under way: a watch may hear of them before their senders. */
+bool icm_feed_becomes_known(struct icm_volume *vol, uint64_t index);
 /* Whether such a transaction has this index, as far as the last ones are remembered. */
 bool icm_feed_knows(struct icm_volume *vol, uint64_t index);
 /* The store's indexes have gone back (it was restored from a copy): nothing that
@@ -38,6 +45,9 @@ void icm_grave_dig(struct icm_volume *vol, const char *path, uint64_t index);
 bool icm_grave_has(struct icm_volume *vol, const char *path, uint64_t index);
 /* The own commit `index` is in the tree; volume->lock held. */
 void icm_feed_own_commit(struct icm_volume *vol, uint64_t index);
+/* Whether the last change of this inode is one that this mount made a moment ago, when
+ * it knew of all others; volume->lock held. */
+bool icm_feed_just_made(const struct icm_volume *vol, const struct icm_inode *inode);
 /* One name as read from the store (attr NULL: absent there): updates the tree;
  * volume->lock held. Returns false when the tree must be listed anew. */
 bool icm_feed_apply_name(struct icm_volume *vol, struct icm_inode *dir, const char *name,

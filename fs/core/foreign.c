@@ -250,6 +250,8 @@ int icm_foreign_compare(struct icm_volume *vol, bool at_mount)
 	pthread_mutex_lock(&vol->lock);
 	vol->compared = index;
 	pthread_mutex_unlock(&vol->lock);
+	if (found.n)
+		icm_copy_changed(vol, UINT64_MAX); /* also what was only derived */
 	return 0;
 }
 
@@ -265,12 +267,13 @@ bool icm_foreign_is_suspected(struct icm_volume *vol)
 /* A transaction with this index is known, perhaps after reading the feed. */
 static int find_out(struct icm_volume *vol, uint64_t index, bool *ret_known)
 {
-	int r;
+	int r = 0;
 
 	*ret_known = icm_feed_knows(vol, index);
 	if (*ret_known)
 		return 0;
-	r = icm_feed_catch_up(vol);
+	if (!icm_feed_becomes_known(vol, index))
+		r = icm_feed_catch_up_to(vol, index);
 	*ret_known = icm_feed_knows(vol, index);
 	return r;
 }

@@ -40,6 +40,7 @@ struct icm_call {
 	gid_t gid;
 	pid_t pid; /* thread id of the caller as the kernel gives it; 0 = none (mapped pages) */
 	bool nowait;
+	bool as_known; /* icm_fs_getattr: what this mount knows, without asking the store */
 };
 
 /* The root's view; lives as long as the volume. */

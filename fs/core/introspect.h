@@ -35,8 +35,11 @@ struct icm_volume_status {
 	bool reachable;		/* the last call to the store was answered */
 	bool stale;		/* what is shown may be older than the store */
 	bool read_only;
-	uint64_t index; /* everything up to here is known */
-	uint64_t files; /* regular files in the tree */
+	bool offline;		   /* the local copy is shown; then: */
+	struct timespec copy_time; /* as of when */
+	uint64_t copy_left_out;	   /* files without contents */
+	uint64_t index;		   /* everything up to here is known */
+	uint64_t files;		   /* regular files in the tree */
 	uint64_t unsaved_files, unsaved_bytes;
 	const char *unsaved_dir; /* where what could not be committed is; borrowed; may be NULL */
 	char *lease_key;	 /* owned; NULL: no lease */

@@ -208,6 +208,11 @@ char *icm_key_snap(const char *name)
 	return key_of(ICM_KEY_SNAPS, name, "");
 }
 
+char *icm_key_change(const char *id)
+{
+	return icm_asprintf("change/%s", id);
+}
+
 /* All of `text` as decimal digits; leading zeros are the caller's affair. */
 static int parse_digits(const char *text, uint64_t *ret_n)
 {

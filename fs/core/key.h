@@ -44,6 +44,7 @@ char *icm_key_hist(const char *path, uint64_t index); /* hist/<path>%v<index, 20
 char *icm_key_feed(const char *id);		      /* feed/<id> */
 char *icm_key_lock(uint64_t ino);		      /* lock/<ino in decimal> */
 char *icm_key_snap(const char *name);		      /* snap/<name> */
+char *icm_key_change(const char *id);		      /* change/<id> */
 
 /* Reads the decimal number behind `prefix` in `key`; -EINVAL for anything but
  * the one spelling of a number in 1 … 2^52-1. */

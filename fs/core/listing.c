@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "core/apply.h"
+#include "core/change.h"
 #include "core/deployment.h"
 #include "core/feed.h"
 #include "core/key.h"
+#include "core/upkeep.h"
 #include "util/log.h"
 
 #define DIRS_BATCH 30 /* two keys of each in one transaction */
@@ -55,6 +57,7 @@ int icm_feed_open_deployment(struct icm_volume *vol, bool create, char **ret_err
 		icm_meta_clear(&meta);
 		return -EPROTO;
 	}
+	vol->created = meta.created;
 	icm_meta_clear(&meta);
 	vol->meta_index = index;
 	return 0;
@@ -124,6 +127,7 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 {
 	ICM_AUTOFREE char *path = NULL;
 	ICM_AUTOATTR struct icm_attr attr = { 0 };
+	bool marked;
 	struct inode_item *item;
 	struct icm_inode *dir;
 	struct icm_name *name;
@@ -140,6 +144,9 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 	if (name && name->inode->published)
 		name->seen = true;
 	decode_or_broken(e, path, &attr);
+	marked = attr.mark != NULL;
+	free(attr.mark);
+	attr.mark = NULL;
 	item = attr.linked ? find_inode(inodes, attr.ino) : NULL;
 	if (name && icm_name_is_told(name, e->modify_index, attr.ino) &&
 	    (!item || name->inode->attr.ino != attr.ino || name->inode->index >= item->index))
@@ -156,7 +163,8 @@ static void place_entry(struct icm_volume *vol, const struct icm_entry *e,
 	if (!name)
 		return;
 	name->seen = true;
-	name->attr_index = e->modify_index;
+	/* whoever wants to write has to read it again, and comes upon the mark */
+	name->attr_index = marked ? ICM_INDEX_OLD : e->modify_index;
 	name->tree_index = 0;
 	if (item)
 		name->inode->index = item->index;
@@ -245,6 +253,26 @@ static void set_times(struct icm_volume *vol, const char *path, const struct icm
 	dir->attr.ctime = times.ctime;
 }
 
+/* One of them has no key: it went, is implied by a deeper one, or a change has it
+ * elsewhere. */
+static int read_times_of(struct icm_volume *vol, const char *path)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTORESULT struct icm_txn_result res = { 0 };
+	ICM_AUTOFREE char *there = icm_change_elsewhere(vol, path);
+	ICM_AUTOFREE char *times = icm_key_tree_dir(there ? there : path);
+	ICM_AUTOFREE char *attr = icm_key_attr(there ? there : path);
+	const struct icm_op ops[] = { { ICM_OP_GET, .key = times }, { ICM_OP_GET, .key = attr } };
+	int r;
+
+	if (!there)
+		return 0;
+	r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
+	if (r == 0 && res.entries.n == 2)
+		set_times(vol, path, &res.entries.v[0], &res.entries.v[1]);
+	return r == -ESTALE ? 0 : r;
+}
+
 static int read_times(struct icm_volume *vol, char **paths, size_t n)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
@@ -264,8 +292,7 @@ static int read_times(struct icm_volume *vol, char **paths, size_t n)
 	for (size_t i = 0; i < 2 * n; i++)
 		free((char *)ops[i].key);
 	if (r != -ESTALE || n == 1)
-		return r == -ESTALE ? 0 : r;
-	/* one of them has no key (it went, or is implied by a deeper one) */
+		return r == -ESTALE ? read_times_of(vol, paths[0]) : r;
 	for (size_t i = 0; i < n; i++) {
 		r = read_times(vol, paths + i, 1);
 		if (r < 0)
@@ -335,6 +362,7 @@ int icm_feed_list(struct icm_volume *vol)
 	const struct icm_op ops[] = {
 		{ ICM_OP_GET_TREE, .key = "attr/" },
 		{ ICM_OP_GET_TREE, .key = "inode/" },
+		{ ICM_OP_GET_TREE, .key = "change/" },
 	};
 	uint64_t index, asked;
 	int r;
@@ -349,6 +377,8 @@ int icm_feed_list(struct icm_volume *vol)
 		r = icm_feed_see(vol);
 	if (r == 0)
 		r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
+	if (r == 0 && icm_change_undo_in_listing(&res.entries, 0, 2))
+		icm_upkeep_changes(vol);
 	if (r == 0)
 		r = place_listing(vol, &res.entries, index, asked);
 	return r < 0 ? r : read_all_times(vol);

@@ -4,7 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/change.h"
 #include "core/key.h"
+#include "core/look.h"
 #include "core/shared.h"
 #include "util/log.h"
 
@@ -34,15 +36,31 @@ int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t m
 	return 0;
 }
 
+/* tree/<path>, wherever a change has it that isn't over yet. */
+static int get_live(struct icm_volume *vol, const char *path, struct icm_entry *ret)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOFREE char *key = icm_key_tree(path);
+	ICM_AUTOFREE char *there = NULL;
+	ICM_AUTOFREE char *there_key = NULL;
+	int r = icm_backend_get(vol->be, &ctx, key, ret);
+
+	if (r != -ENOENT)
+		return r;
+	there = icm_change_elsewhere(vol, path);
+	if (!there)
+		return r;
+	there_key = icm_key_tree(there);
+	return icm_backend_get(vol->be, &ctx, there_key, ret);
+}
+
 /* Value of tree/<path> if it is what the hash says; -ESTALE otherwise. */
 static int load_live(struct icm_volume *vol, const char *path, const struct icm_sha256 *hash,
 		     struct icm_entry *ret)
 {
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOFREE char *key = icm_key_tree(path);
 	ICM_AUTOENTRY struct icm_entry e = { 0 };
 	struct icm_sha256 found;
-	int r = icm_backend_get(vol->be, &ctx, key, &e);
+	int r = get_live(vol, path, &e);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
@@ -112,7 +130,7 @@ static int load_chunk_list(struct icm_volume *vol, struct icm_record *rec)
 
 	if (!rec->list_is_blob)
 		return 0;
-	r = icm_load_blob(vol, &rec->list, ICM_CHUNKS_MAX * 80, &bytes, &len);
+	r = icm_load_blob(vol, &rec->list, ICM_CHUNK_LIST_MAX, &bytes, &len);
 	if (r == 0)
 		r = icm_chunks_decode(bytes, len, icm_chunk_count(rec->size), &rec->chunks);
 	if (r == 0)
@@ -255,7 +273,7 @@ int icm_load_large(struct icm_volume *vol, const char *path, uint64_t linked_ino
 	return r;
 }
 
-int icm_file_load(struct icm_volume *vol, struct icm_file *f)
+static int load(struct icm_volume *vol, struct icm_file *f)
 {
 	__attribute__((cleanup(placep))) struct place p = { 0 };
 	uint64_t index = 0;
@@ -271,7 +289,9 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 			return 0;
 		if (!p.version.has_hash)
 			return -EIO;
-		r = icm_load_plain(vol, p.path, &p.version.hash, p.version.size, &c, &index);
+		c = icm_look_contents(vol, f, &p.version.hash, p.version.size, &index);
+		r = c ? 0
+		      : icm_load_plain(vol, p.path, &p.version.hash, p.version.size, &c, &index);
 		if (r < 0)
 			return r;
 		icm_content_unref(f->base);
@@ -291,6 +311,25 @@ int icm_file_load(struct icm_volume *vol, struct icm_file *f)
 	}
 	learn_index(vol, f, &p, index);
 	return 0;
+}
+
+int icm_file_load(struct icm_volume *vol, struct icm_file *f)
+{
+	ICM_AUTOFREE char *path = NULL;
+	int r = load(vol, f);
+
+	if (icm_error_is_away(r)) /* it may not have asked for anything */
+		icm_volume_heard(vol, r);
+	if (!vol->offline || (r != -ESTALE && r != -EIO))
+		return r;
+	/* nobody has replaced it: the copy has no more than it has */
+	pthread_mutex_lock(&vol->lock);
+	path = icm_inode_path(f->inode);
+	pthread_mutex_unlock(&vol->lock);
+	icm_log_err("'%s' can't be read: the store is away, and the local copy is without its "
+		    "contents",
+		    path ? path : "a file");
+	return -EIO;
 }
 
 int icm_file_make_work(struct icm_volume *vol, struct icm_file *f, bool empty)

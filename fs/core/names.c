@@ -5,6 +5,7 @@
 
 #include "core/adopt.h"
 #include "core/apply.h"
+#include "core/change.h"
 #include "core/feed.h"
 #include "core/foreign.h"
 #include "core/key.h"
@@ -86,14 +87,85 @@ static int fetch_attr(struct icm_volume *vol, const char *path, struct icm_fetch
 	return 0;
 }
 
-/* attr/<path>, and what is foreign beside it is adopted. */
-static int fetch_path(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+/* ---- changes that take more than one transaction (change.h) ---- */
+
+/* A mount that can't end them shows what was before them. */
+static int see_through(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+{
+	ICM_AUTOFREE char *there = NULL;
+	int r;
+
+	if (!ret->absent) {
+		free(ret->attr.mark);
+		ret->attr.mark = NULL;
+		ret->absent = icm_change_makes(vol, path);
+		return ret->absent ? -ENOENT : 0;
+	}
+	there = icm_change_elsewhere(vol, path);
+	if (!there)
+		return -ENOENT;
+	r = fetch_attr(vol, there, ret);
+	ret->elsewhere = r == 0;
+	return r;
+}
+
+/* What was read as `r` says may be a change's doing. -EAGAIN: it was, and is over. */
+static int meet_change(struct icm_volume *vol, const char *path, struct icm_fetched *ret, int r)
+{
+	bool met;
+
+	/* a name that is missed, one that is marked, one that nobody has told of */
+	if (r == -ENOENT ? !ret->known : r < 0 || (!ret->attr.mark && (ret->known || !*path)))
+		return r;
+	if (vol->read_only) {
+		r = see_through(vol, path, ret);
+	} else {
+		int met_r = icm_change_meet(vol, path, &met);
+
+		if (met_r < 0)
+			return met_r == -EHOSTUNREACH ? -EIO : met_r;
+		if (met)
+			return -EAGAIN;
+	}
+	if (r == -ENOENT && ret->known) {
+		/* gone by itself, or with a directory, of which the feed tells */
+		int feed_r = icm_feed_catch_up(vol);
+
+		return feed_r < 0 ? feed_r : r;
+	}
+	return r;
+}
+
+/* A mark whose change is over by now is read again; one that stays says nothing. */
+static int fetch_settled(struct icm_volume *vol, const char *path, struct icm_fetched *ret)
+{
+	uint64_t before = 0;
+	int r = fetch_attr(vol, path, ret);
+
+	for (int tries = 0; tries < ICM_CONFLICT_TRIES; tries++) {
+		r = meet_change(vol, path, ret, r);
+		if (r != -EAGAIN && (r < 0 || !ret->attr.mark))
+			return r;
+		if (r == 0 && ret->attr_index == before) {
+			icm_log_err("'%s' is marked by a change that isn't there", path);
+			free(ret->attr.mark);
+			ret->attr.mark = NULL;
+			return 0;
+		}
+		before = ret->attr_index;
+		r = fetch_attr(vol, path, ret);
+	}
+	return -EBUSY;
+}
+
+/* attr/<path>, and what is foreign beside it is adopted if `adopt`. */
+static int fetch_path(struct icm_volume *vol, const char *path, bool adopt, struct icm_fetched *ret)
 {
 	int r = -EAGAIN;
 
 	for (int tries = 0; r == -EAGAIN && tries < ICM_CONFLICT_TRIES; tries++) {
-		r = fetch_attr(vol, path, ret);
-		if (*path && (r == 0 || r == -ENOENT)) {
+		r = fetch_settled(vol, path, ret);
+		if (adopt && *path && !ret->elsewhere && (r == 0 || r == -ENOENT)) {
 			r = icm_adopt(vol, path, ret);
 			if (r == 0 && ret->absent)
 				r = -ENOENT;
@@ -106,17 +178,20 @@ static int fetch_name(struct icm_volume *vol, struct icm_inode *dir, const char 
 		      struct icm_fetched *ret)
 {
 	ICM_AUTOFREE char *dir_path = NULL;
+	struct icm_name *known;
 
 	pthread_mutex_lock(&vol->lock);
 	dir_path = icm_inode_path(dir);
+	known = icm_tree_find(&vol->tree, dir, name);
 	*ret = (struct icm_fetched){ .clock = vol->tree.clock,
 				     .listings = vol->listings,
-				     .absent = true };
+				     .absent = true,
+				     .known = known && known->inode->published };
 	pthread_mutex_unlock(&vol->lock);
 	if (!dir_path)
 		return -ENOENT;
 	ret->path = icm_path_join(dir_path, name);
-	return adopt ? fetch_path(vol, ret->path, ret) : fetch_attr(vol, ret->path, ret);
+	return icm_volume_heard(vol, fetch_path(vol, ret->path, adopt, ret));
 }
 
 int icm_name_fetch(struct icm_volume *vol, struct icm_inode *dir, const char *name,
@@ -151,10 +226,23 @@ static void apply_adoption(struct icm_volume *vol, struct icm_inode *dir,
 	icm_feed_own_commit(vol, part->index);
 }
 
+/* A directory's times are in another key, and the feed tells of their changes. */
+static void keep_dir_times(struct icm_volume *vol, struct icm_attr *attr)
+{
+	const struct icm_inode *inode =
+		S_ISDIR(attr->mode) ? icm_tree_inode(&vol->tree, attr->ino) : NULL;
+
+	if (!inode || !icm_inode_is_dir(inode) || !inode->published)
+		return;
+	attr->mtime = inode->attr.mtime;
+	attr->ctime = inode->attr.ctime;
+}
+
 struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir, const char *text,
 				   const struct icm_fetched *there, struct icm_news *news)
 {
 	struct icm_name *name = icm_tree_find(&vol->tree, dir, text);
+	ICM_AUTOATTR struct icm_attr attr = { 0 };
 
 	if (is_outdated(vol, dir, text, there)) {
 		if (there->adoption.n_changes && !there->derived)
@@ -175,7 +263,9 @@ struct icm_name *icm_fetched_apply(struct icm_volume *vol, struct icm_inode *dir
 	    (!there->attr.linked || name->inode->attr.ino != there->attr.ino ||
 	     name->inode->index >= there->inode_index))
 		return name;
-	name = icm_apply_upsert(vol, dir, text, &there->attr, there->attr_index, news);
+	icm_attr_copy(&attr, &there->attr);
+	keep_dir_times(vol, &attr);
+	name = icm_apply_upsert(vol, dir, text, &attr, there->attr_index, news);
 	if (!name)
 		return NULL;
 	if (name->attr_index < there->attr_index) {
@@ -256,7 +346,7 @@ static int refresh_root(struct icm_volume *vol)
 {
 	__attribute__((cleanup(icm_fetched_clear))) struct icm_fetched there = { 0 };
 	struct icm_news news = { 0 };
-	int r = fetch_path(vol, "", &there);
+	int r = fetch_path(vol, "", true, &there);
 
 	if (r < 0 || icm_attr_is_broken(&there.attr))
 		return r == -ENOENT ? -EIO : r;
@@ -362,6 +452,56 @@ static int note_contents(struct icm_volume *vol, const struct icm_place *p,
 	return 0;
 }
 
+/* A view of the newest contents, with a reference; NULL: none. */
+static struct icm_file *newest_view(struct icm_volume *vol, struct icm_inode *inode)
+{
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	for (struct icm_file *f = inode->views; f; f = f->next)
+		if (f->version.gen == inode->gen && icm_view_tryref(&f->view))
+			return f;
+	return NULL;
+}
+
+/* What a view has of the plain contents that the place's attributes describe. */
+static struct icm_content *contents_at_hand(struct icm_volume *vol, const struct icm_place *p)
+{
+	struct icm_file *f = newest_view(vol, p->inode);
+	struct icm_content *found = NULL;
+	struct icm_sha256 sum;
+
+	if (!f)
+		return NULL;
+	/* who has it may be waiting for the store; then this asks the store as well */
+	if (pthread_mutex_trylock(&f->io) == 0) {
+		if (f->base && f->base->len == p->attr.size)
+			found = icm_content_ref(f->base);
+		pthread_mutex_unlock(&f->io);
+	}
+	icm_fs_forget(&f->view, 1);
+	if (!found)
+		return NULL;
+	sum = icm_sha256(found->bytes, found->len);
+	return memcmp(&sum, &p->attr.hash, sizeof(sum)) == 0 ? found : icm_content_unref(found);
+}
+
+/* Small contents that the mount has in memory needn't be read: that they are still
+ * what the store has, the transaction's conditions say. */
+static bool moved_at_hand(struct icm_volume *vol, const struct icm_place *p, struct icm_moved *m)
+{
+	if (!p->published || !p->tree_index || !S_ISREG(p->attr.mode) || p->attr.linked ||
+	    !p->attr.has_hash || p->attr.size > ICM_CONTENT_KEEP)
+		return false;
+	m->plain = contents_at_hand(vol, p);
+	if (!m->plain)
+		return false;
+	m->value = icm_xmemdup(m->plain->bytes, m->plain->len);
+	m->len = m->plain->len;
+	m->flags = ICM_FLAGS_PLAIN;
+	m->tree_index = p->tree_index;
+	return true;
+}
+
 int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm_moved *m)
 {
 	struct icm_ctx ctx = icm_volume_ctx(vol);
@@ -371,7 +511,7 @@ int icm_moved_read(struct icm_volume *vol, const struct icm_place *p, struct icm
 	int r;
 
 	*m = (struct icm_moved){ .directory = S_ISDIR(p->attr.mode) };
-	if (m->directory)
+	if (m->directory || moved_at_hand(vol, p, m))
 		return 0;
 	r = icm_backend_get(vol->be, &ctx, key, &e);
 	if (r == -ENOENT) /* damaged or moved: the checks of the transaction tell */

@@ -15,6 +15,8 @@ struct icm_fetched {
 	uint64_t inode_index;	  /* linked files */
 	struct icm_part adoption; /* owned; the changes with which it was adopted (adopt.c) */
 	bool derived;		  /* … which this mount may not write */
+	bool known;		  /* the tree had it, before the store was asked */
+	bool elsewhere;		  /* its keys have moved already (change.h): read-only mounts */
 };
 void icm_fetched_clear(struct icm_fetched *f);
 

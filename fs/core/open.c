@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "core/attr.h"
+#include "core/feed.h"
 #include "core/key.h"
+#include "core/look.h"
 #include "core/names.h"
 #include "core/shared.h"
 #include "util/clock.h"
@@ -110,77 +112,6 @@ static bool is_current(struct icm_volume *vol, const struct icm_ctx *ctx,
 	return *ret_index <= position && compared;
 }
 
-/* tree/<path> of a file that has one name, or NULL; the key's index, if it is known. */
-static char *contents_key(struct icm_volume *vol, struct icm_inode *inode, uint64_t *ret_index)
-{
-	ICM_AUTOFREE char *path = NULL;
-	ICM_LOCK_SCOPE(&vol->lock);
-
-	if (!inode->attr.linked)
-		path = icm_inode_path(inode);
-	if (!path)
-		return NULL;
-	*ret_index = inode->names->tree_index;
-	return icm_key_tree(path);
-}
-
-/* The key was looked at when attr/<path> had `attr_index`. */
-static void learn_contents_index(struct icm_volume *vol, struct icm_inode *inode,
-				 uint64_t attr_index, uint64_t index)
-{
-	ICM_LOCK_SCOPE(&vol->lock);
-
-	if (inode->names && inode->names->attr_index == attr_index && !inode->names->tree_index)
-		inode->names->tree_index = index;
-}
-
-/* Whether both keys of a file are as the tree says, in one request and without its
- * contents. Where the index of tree/<path> isn't known, it is that of attr/<path>,
- * unless attributes alone were changed since: then the answer is no. */
-static int are_both_known(struct icm_volume *vol, struct icm_inode *inode, const char *attr_key,
-			  uint64_t attr_index, bool *ret_known)
-{
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTORESULT struct icm_txn_result res = { 0 };
-	uint64_t index = 0;
-	ICM_AUTOFREE char *key = contents_key(vol, inode, &index);
-	struct icm_op ops[] = {
-		{ ICM_OP_GET, .key = attr_key },
-		{ ICM_OP_CHECK_INDEX, .key = key, .index = index ? index : attr_index },
-	};
-	int r;
-
-	*ret_known = false;
-	if (!key)
-		return 0;
-	r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
-	*ret_known = r == 0 && res.entries.n == 1 && res.entries.v[0].modify_index <= attr_index;
-	if (*ret_known)
-		learn_contents_index(vol, inode, attr_index, ops[1].index);
-	return r == -ESTALE ? 0 : r;
-}
-
-/* Whether another program has written or deleted the contents: its tree/ key is
- * not as old as attr/<path>, whose index this is. */
-static int check_contents(struct icm_volume *vol, struct icm_inode *inode, uint64_t attr_index,
-			  bool *ret_foreign)
-{
-	struct icm_ctx ctx = icm_volume_ctx(vol);
-	ICM_AUTOENTRY struct icm_entry e = { 0 };
-	uint64_t index;
-	ICM_AUTOFREE char *key = contents_key(vol, inode, &index);
-	int r;
-
-	*ret_foreign = false;
-	if (!key)
-		return 0;
-	r = icm_backend_get(vol->be, &ctx, key, &e);
-	*ret_foreign = r == -ENOENT || (r == 0 && e.modify_index > attr_index);
-	if (r == 0 && !*ret_foreign)
-		learn_contents_index(vol, inode, attr_index, e.modify_index);
-	return r == -ENOENT ? 0 : r;
-}
-
 static void note_compared(struct icm_volume *vol, struct icm_inode *inode, uint64_t index)
 {
 	ICM_LOCK_SCOPE(&vol->lock);
@@ -189,9 +120,32 @@ static void note_compared(struct icm_volume *vol, struct icm_inode *inode, uint6
 		inode->compared = index;
 }
 
-static int failure(int r)
+static int failure(struct icm_volume *vol, int r)
 {
-	return r == -EHOSTUNREACH ? -EIO : r;
+	return icm_volume_heard(vol, r) == -EHOSTUNREACH ? -EIO : r;
+}
+
+/* The key has an older index than it had: the store was put back to a copy, which the
+ * watch need not have noticed, or a server answered that is behind the others. But
+ * what a mount that may not write has derived has the index of tree/<path>. */
+static int check_gone_back(struct icm_volume *vol, const char *key, uint64_t known)
+{
+	struct icm_ctx ctx = icm_volume_ctx(vol);
+	ICM_AUTOENTRY struct icm_entry attr = { 0 };
+	ICM_AUTOENTRY struct icm_entry tree = { 0 };
+	ICM_AUTOFREE char *tree_key = NULL;
+	int r;
+
+	ctx.consistent = true;
+	r = icm_backend_get(vol->be, &ctx, key, &attr);
+	if (r == 0 && attr.modify_index < known && strncmp(key, "attr/", strlen("attr/")) == 0) {
+		tree_key = icm_asprintf("tree/%s", key + strlen("attr/"));
+		r = icm_backend_get(vol->be, &ctx, tree_key, &tree);
+	}
+	if (r < 0 || attr.modify_index >= known || tree.modify_index >= known)
+		return r == -ENOENT ? 0 : r;
+	icm_feed_restart(vol);
+	return icm_feed_catch_up(vol);
 }
 
 /* Close-to-open: what another mount closed or another program wrote before is seen
@@ -212,19 +166,25 @@ int icm_file_revalidate(struct icm_volume *vol, struct icm_file *f, const struct
 	if (vol->be->facts.local && is_current(vol, &ctx, f->inode, &index))
 		return 0;
 	if (!vol->be->facts.local) {
-		bool same;
+		enum icm_look look;
 
-		r = are_both_known(vol, f->inode, key, known, &same);
-		if (r < 0 || same)
-			return failure(r);
+		r = icm_look_at_both(vol, f, key, known, &look);
+		if (r < 0 || look == ICM_LOOK_SAME)
+			return failure(vol, r);
+		if (look == ICM_LOOK_TAKEN)
+			return has_name(vol, f->inode) ? 0 : -ESTALE;
 	}
 	r = icm_backend_get(vol->be, &ctx, key, &e);
 	if (r < 0 && r != -ENOENT)
-		return failure(r);
+		return failure(vol, r);
+	if (r == 0 && e.modify_index < known)
+		r = check_gone_back(vol, key, known);
+	if (r < 0 && r != -ENOENT)
+		return failure(vol, r);
 	if (r == 0 && e.modify_index <= known) {
-		r = check_contents(vol, f->inode, known, &foreign);
+		r = icm_look_at_contents(vol, f->inode, known, &foreign);
 		if (r < 0)
-			return failure(r);
+			return failure(vol, r);
 		if (!foreign) {
 			note_compared(vol, f->inode, index);
 			return 0;

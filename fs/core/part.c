@@ -50,6 +50,15 @@ size_t icm_part_delete_cas(struct icm_part *p, char *key, uint64_t index)
 	return add_op(p, (struct icm_op){ ICM_OP_DELETE_CAS, .key = key, .index = index });
 }
 
+void icm_part_cut(struct icm_part *p, size_t n)
+{
+	while (p->n_ops > n) {
+		p->n_ops--;
+		free((char *)p->ops[p->n_ops].key);
+		free((void *)p->ops[p->n_ops].value);
+	}
+}
+
 struct icm_change *icm_part_change(struct icm_part *p, enum icm_change_op op, const char *path,
 				   const char *to, struct timespec time,
 				   const struct icm_attr *attr)
@@ -116,10 +125,7 @@ void icm_part_history(struct icm_volume *vol, struct icm_part *p, const char *pa
 
 void icm_part_clear(struct icm_part *p)
 {
-	for (size_t i = 0; i < p->n_ops; i++) {
-		free((char *)p->ops[i].key);
-		free((void *)p->ops[i].value);
-	}
+	icm_part_cut(p, 0);
 	for (size_t i = 0; i < p->n_changes; i++)
 		icm_change_clear(&p->changes[i]);
 	free(p->ops);

@@ -10,11 +10,9 @@
 #include "core/attr.h"
 #include "core/feed.h"
 #include "core/key.h"
+#include "core/upload.h"
 #include "util/clock.h"
 #include "util/log.h"
-
-/* Chunks put in one transaction of a store that takes it. */
-#define PUT_BATCH 16
 
 void icm_publication_clear(struct icm_publication *p)
 {
@@ -26,66 +24,9 @@ void icm_publication_clear(struct icm_publication *p)
 
 /* ---- contents ---- */
 
-struct chunk_batch {
-	struct icm_op ops[PUT_BATCH];
-	size_t index[PUT_BATCH];
-	size_t n, max;
-};
-
-static void batch_clear(struct chunk_batch *b)
-{
-	for (size_t i = 0; i < b->n; i++) {
-		free((char *)b->ops[i].key);
-		free((void *)b->ops[i].value);
-	}
-	b->n = 0;
-}
-
-static int batch_send(struct icm_volume *vol, struct icm_data *d, struct chunk_batch *b)
-{
-	int r = b->n ? icm_put_blobs(vol, b->ops, b->n) : 0;
-
-	for (size_t i = 0; r < 0 && i < b->n; i++)
-		icm_data_mark_dirty(d, b->index[i]);
-	batch_clear(b);
-	return r;
-}
-
-/* Puts every dirty chunk into the store; io held. */
-static int put_chunks(struct icm_volume *vol, struct icm_data *d)
-{
-	const struct icm_facts *facts = &vol->be->facts;
-	struct chunk_batch b = { .max = PUT_BATCH };
-	struct icm_sha256 sum;
-	size_t index = 0, len;
-	void *bytes;
-	int r;
-
-	if (facts->max_txn_bytes && facts->max_txn_bytes / (ICM_CHUNK_BYTES + 4096) < b.max)
-		b.max = facts->max_txn_bytes / (ICM_CHUNK_BYTES + 4096);
-	if (!b.max)
-		b.max = 1;
-	while ((r = icm_data_next_dirty(d, &index, &bytes, &len, &sum)) > 0) {
-		b.index[b.n] = index++;
-		b.ops[b.n++] = (struct icm_op){ ICM_OP_SET, icm_key_blob(&sum), bytes, len, 0, 0 };
-		if (b.n < b.max)
-			continue;
-		r = batch_send(vol, d, &b);
-		if (r < 0)
-			return r;
-	}
-	if (r < 0) {
-		for (size_t i = 0; i < b.n; i++)
-			icm_data_mark_dirty(d, b.index[i]);
-		batch_clear(&b);
-		return r;
-	}
-	return batch_send(vol, d, &b);
-}
-
 static int make_chunked(struct icm_volume *vol, struct icm_data *d, struct icm_publication *p)
 {
-	int r = put_chunks(vol, d);
+	int r = icm_upload_chunks(vol, d);
 
 	if (r < 0)
 		return r;

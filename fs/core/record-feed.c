@@ -70,6 +70,8 @@ static json_t *change_to_json(const struct icm_change *c)
 	icm_json_set_time(obj, "time", c->time);
 	if (c->left)
 		icm_json_set_u64(obj, "left", c->left);
+	if (c->piecewise)
+		icm_json_set(obj, "piecewise", json_true());
 	if (c->has_attr)
 		icm_json_set(obj, "attr", icm_attr_to_json(&c->attr));
 	return obj;
@@ -129,7 +131,17 @@ static int get_paths(const json_t *obj, struct icm_change *c)
 	return *c->to ? 0 : -EPROTO;
 }
 
-/* attr and left, as far as the op has them */
+static int get_piecewise(const json_t *obj, struct icm_change *c)
+{
+	const json_t *piecewise = json_object_get(obj, "piecewise");
+
+	if (piecewise && (!json_is_boolean(piecewise) || c->op != ICM_CHANGE_RENAME))
+		return -EPROTO;
+	c->piecewise = json_is_true(piecewise);
+	return 0;
+}
+
+/* attr, left and piecewise, as far as the op has them */
 static int get_details(const json_t *obj, struct icm_change *c)
 {
 	const json_t *attr = json_object_get(obj, "attr");
@@ -138,6 +150,8 @@ static int get_details(const json_t *obj, struct icm_change *c)
 
 	if (json_object_get(obj, "left"))
 		r = icm_json_get_u64(obj, "left", 0, ops[c->op].left ? UINT32_MAX : 0, &left);
+	if (r >= 0)
+		r = get_piecewise(obj, c);
 	if (r < 0)
 		return r;
 	c->left = (uint32_t)left;

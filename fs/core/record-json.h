@@ -15,12 +15,13 @@
 
 /* Largest values in bytes: what a valid one can need, rounded up, so that a
  * hostile store can't make a mount build a large JSON tree. */
-#define ICM_SMALL_VALUE_MAX ((size_t)64 << 10) /* directory times, meta, lease, lock */
-#define ICM_ATTR_VALUE_MAX  ((size_t)1 << 20)
-#define ICM_LIST_VALUE_MAX  ((size_t)512 << 10)			      /* records and chunk lists */
-#define ICM_INODE_VALUE_MAX (ICM_ATTR_VALUE_MAX + ICM_LIST_VALUE_MAX) /* inode/, hist/ */
-#define ICM_FEED_VALUE_MAX  ((size_t)64 << 20)			      /* feed and log */
-#define ICM_SNAP_PART_MAX   ((size_t)2 << 20)			      /* part of a manifest */
+#define ICM_SMALL_VALUE_MAX  ((size_t)64 << 10) /* directory times, meta, lease, lock */
+#define ICM_ATTR_VALUE_MAX   ((size_t)1 << 20)
+#define ICM_LIST_VALUE_MAX   ((size_t)512 << 10)		       /* records and chunk lists */
+#define ICM_INODE_VALUE_MAX  (ICM_ATTR_VALUE_MAX + ICM_LIST_VALUE_MAX) /* inode/, hist/ */
+#define ICM_FEED_VALUE_MAX   ((size_t)64 << 20)			       /* feed and log */
+#define ICM_SNAP_PART_MAX    ((size_t)2 << 20)			       /* part of a manifest */
+#define ICM_CHANGE_VALUE_MAX ((size_t)128 << 10)		       /* change/ */
 
 /* Parses one object or array of at most `max` bytes; -EPROTO for anything that
  * isn't exactly that: duplicates, NUL, invalid UTF-8, bytes behind it. */

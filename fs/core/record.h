@@ -28,7 +28,8 @@
 #define ICM_CHUNK_BYTES	     (UINT64_C(512) << 10) /* of a large file */
 #define ICM_PLAIN_MAX	     ((size_t)256 << 10)   /* largest plain file */
 #define ICM_CHUNKS_MAX	     ((size_t)(ICM_FILE_SIZE_MAX / ICM_CHUNK_BYTES))
-#define ICM_CHUNKS_INLINE    16 /* more: the list is a blob of its own */
+#define ICM_CHUNK_LIST_MAX   (ICM_CHUNKS_MAX * 80) /* bytes of a list of them */
+#define ICM_CHUNKS_INLINE    16			   /* more: the list is a blob of its own */
 #define ICM_XATTR_NAME_MAX   255
 #define ICM_XATTR_VALUE_MAX  ((size_t)64 << 10)
 #define ICM_XATTRS_MAX_BYTES ((size_t)128 << 10) /* of one file, names and values */
@@ -166,6 +167,7 @@ struct icm_change {
 	bool has_attr;
 	struct icm_attr attr; /* for linked files the inode's attributes (linked = true) */
 	uint32_t left;	      /* remove or replaced by rename: names left of a linked file */
+	bool piecewise;	      /* rename: what is below moved before, key by key (change.h) */
 };
 
 /* Value of feed/<id>: one transaction. */
@@ -200,6 +202,23 @@ void icm_log_segment_clear(struct icm_log_segment *s);
 char *icm_log_segment_encode(const struct icm_log_segment *s, size_t *ret_len);
 int icm_log_segment_decode(const void *data, size_t len,
 			   struct icm_log_segment *ret) ICM_MUST_CHECK;
+
+/* Value of change/<id>: a directory is being moved key by key (change.h). */
+struct icm_change_value {
+	char id[ICM_ID_HEX + 1];
+	struct timespec time; /* of the rename */
+	char *host, *user;    /* owned; whose it is */
+	uint64_t pid;
+	char *program; /* owned; "" when unknown */
+	char *lease;   /* owned; lease key of the mount that is at it */
+	char *path;    /* owned; the directory */
+	char *to;      /* owned; what it becomes: neither is below the other */
+	bool replaces; /* there is an empty directory at `to` */
+};
+void icm_change_value_clear(struct icm_change_value *v);
+char *icm_change_value_encode(const struct icm_change_value *v, size_t *ret_len);
+int icm_change_value_decode(const void *data, size_t len,
+			    struct icm_change_value *ret) ICM_MUST_CHECK;
 
 /* Value of hist/<path>%v<index>: a version that was replaced. */
 struct icm_hist {

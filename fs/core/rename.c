@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/apply.h"
+#include "core/change.h"
 #include "core/control.h"
 #include "core/feed.h"
 #include "core/key.h"
@@ -19,8 +20,6 @@
 #define RENAME_NOREPLACE 1
 #define RENAME_EXCHANGE	 2
 #endif
-
-#define RENAME_MAX_ENTRIES 10000
 
 /* One key that moves. */
 struct move {
@@ -78,6 +77,21 @@ static void set_times(struct move *mv, const struct icm_attr *attr, struct times
 	mv->value = icm_dir_times_encode(&times, &mv->len);
 }
 
+/* A directory that is part of a change of its own moves when that is over. */
+static int check_mark(struct icm_volume *vol, const struct icm_entry *e)
+{
+	ICM_AUTOATTR struct icm_attr attr = { 0 };
+	ICM_AUTOFREE char *path = NULL;
+	bool met;
+	int r;
+
+	if (icm_attr_decode(e->value, e->len, &attr) < 0 || !attr.mark ||
+	    icm_key_decode(e->key + strlen("attr/"), &path) < 0)
+		return 0; /* damaged, or not shown: moves as it is */
+	r = icm_change_meet(vol, path, &met);
+	return r == 0 && met ? -ESTALE : r;
+}
+
 /* Takes over everything that is below a directory, as one view has it. */
 static int collect_below(struct icm_volume *vol, const struct icm_place *p, const char *to,
 			 struct timespec now, struct moves *m)
@@ -101,12 +115,13 @@ static int collect_below(struct icm_volume *vol, const struct icm_place *p, cons
 	r = icm_backend_txn(vol->be, &ctx, ops, ICM_COUNT(ops), &res);
 	if (r < 0)
 		return r;
-	if (res.entries.n > 2 * RENAME_MAX_ENTRIES)
-		return -EXDEV;
 	for (size_t i = 0; i < res.entries.n; i++) {
 		struct icm_entry *e = &res.entries.v[i];
 		struct move *mv;
 
+		r = e->op == 1 ? 0 : check_mark(vol, e);
+		if (r < 0)
+			return r;
 		if (e->op == 0)
 			continue;
 		mv = add_move(m, icm_xstrdup(e->key),
@@ -251,6 +266,40 @@ static void rename_in_tree(struct icm_volume *vol, struct icm_rename *rn, struct
 	icm_apply_dir_time(rn->to_dir, now, index, news);
 }
 
+/* Keys of contents below a directory, and their bytes, as far as the tree tells;
+ * volume->lock held. */
+static void count_below(const struct icm_inode *dir, size_t *n, uint64_t *bytes)
+{
+	for (const struct icm_name *name = dir->first; name; name = name->next) {
+		const struct icm_attr *a = &name->inode->attr;
+
+		if (!name->inode->published)
+			continue;
+		++*n;
+		if (S_ISREG(a->mode) && !a->linked && a->size <= ICM_PLAIN_MAX)
+			*bytes += a->size;
+		if (icm_inode_is_dir(name->inode))
+			count_below(name->inode, n, bytes);
+	}
+}
+
+/* All that is read and written at once is in memory. */
+#define ONCE_BYTES ((uint64_t)64 << 20)
+#define ONCE_NAMES 10000
+
+/* What is below certainly doesn't go through one transaction: it need not be read. */
+static bool is_large(struct icm_volume *vol, const struct icm_inode *dir)
+{
+	const struct icm_facts *f = &vol->be->facts;
+	uint64_t bytes = 0;
+	size_t n = 0;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	count_below(dir, &n, &bytes);
+	return n > ONCE_NAMES || bytes > ONCE_BYTES || (f->max_txn_ops && 4 * n > f->max_txn_ops) ||
+	       (f->max_txn_bytes && bytes > f->max_txn_bytes);
+}
+
 static int rename_once(struct icm_volume *vol, struct icm_rename *rn)
 {
 	ICM_AUTOPART struct icm_part part = ICM_PART_INIT;
@@ -262,6 +311,8 @@ static int rename_once(struct icm_volume *vol, struct icm_rename *rn)
 	uint32_t left = 0;
 	int r;
 
+	if (S_ISDIR(rn->a.attr.mode) && is_large(vol, rn->a.inode))
+		return icm_change_rename(vol, &rn->a, &rn->b, rn->call->pid, now);
 	part.pid = rn->call->pid;
 	emit_parents(&part, &rn->a, &rn->b, now);
 	r = collect(vol, &rn->a, rn->b.path, now, &m);
@@ -275,9 +326,11 @@ static int rename_once(struct icm_volume *vol, struct icm_rename *rn)
 	emit_additions(&part, &m, &gone);
 	change = icm_part_change(&part, ICM_CHANGE_RENAME, rn->a.path, rn->b.path, now, &m.attr);
 	change->left = left;
-	/* mv copies then: directories, and what another program has stored as many bytes */
-	if (!icm_part_fits(vol, &part))
-		return -EXDEV;
+	if (!icm_part_fits(vol, &part)) {
+		if (S_ISDIR(rn->a.attr.mode))
+			return icm_change_rename(vol, &rn->a, &rn->b, rn->call->pid, now);
+		return -EXDEV; /* mv copies then: another program has stored so many bytes */
+	}
 	r = icm_commit(vol, &part);
 	if (r < 0)
 		return r;
@@ -302,6 +355,8 @@ static int exchange_once(struct icm_volume *vol, struct icm_rename *rn)
 	struct icm_name *x, *y;
 	int r;
 
+	if (is_large(vol, rn->a.inode) || is_large(vol, rn->b.inode))
+		return -EXDEV;
 	part.pid = rn->call->pid;
 	emit_parents(&part, &rn->a, &rn->b, now);
 	r = collect(vol, &rn->a, rn->b.path, now, &a);

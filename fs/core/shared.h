@@ -7,9 +7,10 @@
  *   locks->deadlock    one search for a circle of waiters at a time; held over store calls
  *   file->commit       one publication of a file at a time; held over store calls
  *   file->io           contents of a view; may be held over a fetch from the store
+ *   volume->change_lock one change of many transactions at a time; held over store calls
  *   volume->feed_lock  one catch-up at a time; held over store calls
  *   volume->lock       the tree, facts of inodes, lists of views; short, no I/O
- *   commits.lock, lease.lock      inside their modules; short, no I/O
+ *   commits.lock, lease.lock, copy.lock      inside their modules; short, no I/O
  * Two files' locks are never held at once. No driver call, no notification and
  * no reply under volume->lock. */
 #ifndef ICM_CORE_SHARED_H
@@ -18,6 +19,7 @@
 #include <pthread.h>
 
 #include "backends/backend.h"
+#include "core/copy.h"
 #include "core/data.h"
 #include "core/lock.h"
 #include "core/scratch.h"
@@ -133,8 +135,18 @@ struct icm_grave {
 struct icm_known_txn {
 	char id[ICM_ID_HEX + 1];
 	uint64_t index;
+	uint64_t before; /* own: index of the transaction of icmfs before it; 0 = not known */
+	bool in_tree;	 /* own, and what it did is in the tree */
 };
 #define ICM_KNOWN_TXNS 256
+
+/* Plain contents that a look at a file has brought, for who reads it next (look.c). */
+struct icm_brought {
+	uint64_t ino, attr_index, tree_index; /* as both keys were in one view */
+	struct icm_sha256 hash;
+	struct icm_content *content; /* referenced; NULL: none */
+};
+#define ICM_BROUGHT 16
 
 #define ICM_LOCK_CALLS 16
 
@@ -159,7 +171,8 @@ struct icm_error_note {
 #define ICM_ERROR_NOTES 16
 
 struct icm_volume {
-	struct icm_backend *be;					      /* owned; set by open */
+	struct icm_backend *be; /* owned; set by open; the local copy's if `offline` */
+	char *url;		/* owned; constant; canonical, of the store */
 	char *mountpoint, *work_dir, *scratch_dir, *scratch_patterns; /* owned; constant */
 	char *unsaved_dir;	     /* owned; constant; may be NULL */
 	uint64_t unsaved_max;	     /* bytes in it */
@@ -168,7 +181,11 @@ struct icm_volume {
 	gid_t gid;
 	bool read_only, cached, create;
 	uint32_t timeout_ms, ttl_ms;
-	struct icm_notify notify; /* set before start */
+	struct icm_copy *copy;		/* owned; NULL: none is kept */
+	bool offline;			/* shows the copy; constant after start */
+	struct icm_copy_head copy_head; /* owned; what is shown then */
+	struct timespec created;	/* the deployment; tells it from others */
+	struct icm_notify notify;	/* set before start */
 	void *notify_data;
 	struct icm_scratch *scratch;   /* owned; may be NULL */
 	struct icm_lock_set *lock_set; /* owned */
@@ -182,7 +199,13 @@ struct icm_volume {
 	struct icm_tree tree;
 	struct icm_grave graves[ICM_GRAVES]; /* ring */
 	size_t next_grave;
+	struct icm_brought brought[ICM_BROUGHT]; /* ring */
+	size_t next_brought;
 	struct icm_known_txn known[ICM_KNOWN_TXNS]; /* ring */
+	bool has_head;				    /* key `head` exists, as far as is known */
+	/* of the last own commit that the position came to by itself, and when that was */
+	uint64_t own_index;
+	int64_t own_ns;
 	size_t next_known;
 	uint64_t position; /* everything in the feed up to here is in the tree */
 	uint64_t
@@ -203,8 +226,11 @@ struct icm_volume {
 	uint64_t next_gen;			       /* for generations of contents */
 	struct icm_error_note errors[ICM_ERROR_NOTES]; /* ring */
 	size_t next_error;
-	bool reachable;
+	bool reachable;	      /* the last that was heard of the store */
+	bool stale;	      /* it was away since the tree was certainly as it is there */
+	atomic_llong away_ns; /* since when it doesn't answer, for deadlines; 0: it does */
 
+	pthread_mutex_t change_lock; /* change-move.c */
 	pthread_mutex_t feed_lock;
 	struct icm_entries feed_seen; /* keys of the feed that need no more reading; feed_lock */
 	pthread_mutex_t lock_calls[ICM_LOCK_CALLS]; /* by inode (lock-turn.c) */
@@ -251,10 +277,29 @@ static inline struct icm_file_handle *icm_file_handle_of(struct icm_handle *h)
 	return ICM_CONTAINER(h, struct icm_file_handle, h);
 }
 
+/* ---- away.c ---- */
+
+/* A store that gave this error doesn't answer. */
+static inline bool icm_error_is_away(int error)
+{
+	return error == -EHOSTUNREACH || error == -ETIMEDOUT;
+}
+
+/* The context of one store call: the volume's time-out from now, or less while the
+ * store is away. */
+struct icm_ctx icm_volume_ctx(struct icm_volume *vol);
+/* What a call with such a context came to: notes whether the store answers, unless it
+ * is local, and returns r. volume->lock not held. */
+int icm_volume_heard(struct icm_volume *vol, int r);
+/* The same as the watch finds it, for any store. volume->lock not held. */
+void icm_volume_set_reachable(struct icm_volume *vol, bool reachable);
+/* It has answered: what is read now to follow it may take its time. */
+void icm_volume_be_patient(struct icm_volume *vol);
+/* It doesn't answer, and has not for longer than a call waits. Never of a local one. */
+bool icm_volume_is_given_up(const struct icm_volume *vol);
+
 /* ---- volume.c ---- */
 
-/* The context of one store call: the volume's time-out from now. */
-struct icm_ctx icm_volume_ctx(struct icm_volume *vol);
 /* Records a failure that no program was told, for status and the log. */
 void icm_volume_note_error(struct icm_volume *vol, const char *path, const char *text);
 
@@ -339,6 +384,11 @@ int icm_load_chunks(struct icm_volume *vol, struct icm_record *rec,
 /* A blob, verified; at most `max` bytes. */
 int icm_load_blob(struct icm_volume *vol, const struct icm_sha256 *sum, size_t max,
 		  void **ret_bytes, size_t *ret_len) ICM_MUST_CHECK;
+
+/* A symbolic link's target, from tree/<path> or, if linked_ino, from inode/<ino>
+ * (attr.c); fresh. -ESTALE: it is gone. */
+int icm_load_target(struct icm_volume *vol, const char *path, uint64_t linked_ino,
+		    char **ret_target) ICM_MUST_CHECK;
 
 /* ---- file.c ---- */
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/change.h"
 #include "core/commit.h"
 #include "core/key.h"
 #include "core/snapshot.h"
@@ -13,8 +14,8 @@
 #include "util/log.h"
 
 #define TRIES 16
-/* Before the keys that the tree copy knows of: head, attr/, inode/. */
-#define N_FIXED 3
+/* Before the keys that the tree copy knows of: head, attr/, inode/, change/. */
+#define N_FIXED 4
 
 /* Times of a directory as the tree copy has them. */
 struct dir_times {
@@ -170,6 +171,14 @@ static void drop_wish(struct state *s, size_t i)
 	s->n_wishes--;
 }
 
+static int wait_for_changes(struct icm_volume *vol)
+{
+	bool met;
+	int r = icm_change_meet(vol, NULL, &met);
+
+	return r < 0 ? r : -EAGAIN;
+}
+
 /* All attributes at one index, and the wishes that fit. -ESTALE: one of them is gone
  * and no wish any more. */
 static int try_first(struct icm_volume *vol, struct state *s)
@@ -186,6 +195,7 @@ static int try_first(struct icm_volume *vol, struct state *s)
 	ops[0] = (struct icm_op){ ICM_OP_GET, .key = ICM_KEY_HEAD };
 	ops[1] = (struct icm_op){ ICM_OP_GET_TREE, .key = "attr/" };
 	ops[2] = (struct icm_op){ ICM_OP_GET_TREE, .key = "inode/" };
+	ops[3] = (struct icm_op){ ICM_OP_GET_TREE, .key = "change/" };
 	for (size_t i = 0; i < n; i++)
 		ops[N_FIXED + i] = (struct icm_op){ ICM_OP_GET, .key = s->wishes[i] };
 	ctx.consistent = true;
@@ -196,9 +206,12 @@ static int try_first(struct icm_volume *vol, struct state *s)
 		drop_wish(s, res.errors[0].op - N_FIXED);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < res.entries.n; i++)
+	for (size_t i = 0; i < res.entries.n; i++) {
+		if (res.entries.v[i].op == 3) /* keys are on their way */
+			return wait_for_changes(vol);
 		if (res.entries.v[i].modify_index > s->index)
 			s->index = res.entries.v[i].modify_index;
+	}
 	take(s, &res.entries);
 	sort(s);
 	return 0;

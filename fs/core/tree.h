@@ -16,6 +16,10 @@
 struct icm_file;       /* shared.h: a view of an inode */
 struct icm_lock_state; /* lock-local.h */
 
+/* An index that is older than anything in the store, and not the 0 of what was never
+ * there: who relies on the fact finds out that it has to be read again. */
+#define ICM_INDEX_OLD 1
+
 struct icm_inode {
 	struct icm_map_node node;      /* in tree->inodes, by number */
 	unsigned refs;		       /* names, views, operations under way */
@@ -31,8 +35,8 @@ struct icm_inode {
 	struct icm_file *views;	      /* all views of it */
 	struct icm_file *named;	      /* the one that its names stood for last, or NULL */
 	struct icm_lock_state *locks; /* owned; made with the first lock (lock-turn.c) */
-	uint64_t compared;    /* index of the store up to which its tree/ key was looked at */
-	char *last_path;      /* owned; where it was when another mount removed it */
+	uint64_t compared; /* index of the store up to which its tree/ key was looked at */
+	char *last_path;   /* owned; where it was when another mount removed it */
 };
 
 struct icm_name {

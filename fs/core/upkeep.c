@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/change.h"
 #include "core/commit.h"
 #include "core/feed.h"
 #include "core/key.h"
@@ -18,12 +19,17 @@
 #define LOG_SEGMENTS 256 /* kept */
 #define COMMITS	     32	 /* between two looks */
 
+/* Between two looks whether a change has lost its mount. */
+#define CHANGES_NS ICM_NS_PER_S
+
 struct icm_upkeep {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	pthread_t thread;
 	unsigned commits; /* since the last look */
 	bool wanted, stop;
+	bool changes;	    /* of several transactions: to be looked after … */
+	int64_t changes_ns; /* … from then on */
 };
 
 static size_t feed_max(const struct icm_volume *vol)
@@ -124,6 +130,33 @@ static bool feed_is_long(struct icm_volume *vol)
 
 /* ---- the thread ---- */
 
+/* Until something is wanted, or changes are due; u->lock held. */
+static void sleep_locked(struct icm_upkeep *u)
+{
+	struct timespec until = icm_ns_to_timespec(u->changes_ns);
+
+	if (u->changes)
+		pthread_cond_timedwait(&u->cond, &u->lock, &until);
+	else
+		pthread_cond_wait(&u->cond, &u->lock);
+}
+
+static void look_after_feed(struct icm_volume *vol)
+{
+	if (feed_is_long(vol))
+		trim_feed(vol);
+	icm_backend_maintain(vol->be);
+}
+
+static void look_after_changes(struct icm_volume *vol)
+{
+	bool left;
+
+	icm_change_end_orphans(vol, &left);
+	if (left)
+		icm_upkeep_changes(vol);
+}
+
 static void *upkeep_thread(void *arg)
 {
 	struct icm_volume *vol = arg;
@@ -131,16 +164,21 @@ static void *upkeep_thread(void *arg)
 
 	pthread_mutex_lock(&u->lock);
 	while (!u->stop) {
-		if (!u->wanted) {
-			pthread_cond_wait(&u->cond, &u->lock);
+		bool feed = u->wanted, changes = u->changes && u->changes_ns <= icm_now_ns();
+
+		if (!feed && !changes) {
+			sleep_locked(u);
 			continue;
 		}
+		if (feed)
+			u->commits = 0;
 		u->wanted = false;
-		u->commits = 0;
+		u->changes = u->changes && !changes;
 		pthread_mutex_unlock(&u->lock);
-		if (feed_is_long(vol))
-			trim_feed(vol);
-		icm_backend_maintain(vol->be);
+		if (feed)
+			look_after_feed(vol);
+		if (changes)
+			look_after_changes(vol);
 		pthread_mutex_lock(&u->lock);
 	}
 	pthread_mutex_unlock(&u->lock);
@@ -174,6 +212,18 @@ void icm_upkeep_feed_size(struct icm_volume *vol, size_t n)
 	want_locked(u);
 }
 
+void icm_upkeep_changes(struct icm_volume *vol)
+{
+	struct icm_upkeep *u = vol->upkeep;
+
+	if (!u)
+		return;
+	ICM_LOCK_SCOPE(&u->lock);
+	u->changes = true;
+	u->changes_ns = icm_now_ns() + CHANGES_NS;
+	pthread_cond_signal(&u->cond);
+}
+
 static void upkeep_free(struct icm_volume *vol)
 {
 	pthread_cond_destroy(&vol->upkeep->cond);
@@ -184,13 +234,19 @@ static void upkeep_free(struct icm_volume *vol)
 
 int icm_upkeep_start(struct icm_volume *vol)
 {
+	pthread_condattr_t attr;
 	int r;
 
 	if (vol->read_only)
 		return 0;
 	vol->upkeep = icm_xcalloc(1, sizeof(*vol->upkeep));
 	pthread_mutex_init(&vol->upkeep->lock, NULL);
-	pthread_cond_init(&vol->upkeep->cond, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&vol->upkeep->cond, &attr);
+	pthread_condattr_destroy(&attr);
+	/* left behind by a mount that is gone, perhaps: at once */
+	vol->upkeep->changes = true;
 	r = pthread_create(&vol->upkeep->thread, NULL, upkeep_thread, vol);
 	if (r)
 		upkeep_free(vol);

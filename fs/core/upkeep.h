@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * What has to be done now and then and nobody waits for: a thread that moves
- * the feed's oldest records to the log, bounds the log, and lets the driver do
- * its own upkeep. It sleeps until commits or a long feed give it a reason. */
+ * the feed's oldest records to the log, bounds the log, ends changes whose mount is
+ * gone, and lets the driver do its own upkeep. It sleeps until there is a reason. */
 #ifndef ICM_CORE_UPKEEP_H
 #define ICM_CORE_UPKEEP_H
 
@@ -17,5 +17,7 @@ void icm_upkeep_commit(struct icm_volume *vol);
 /* So many records are in the feed, as a catch-up has seen. Whoever commits moves
  * them; others help when that isn't enough. */
 void icm_upkeep_feed_size(struct icm_volume *vol, size_t n);
+/* There may be a change of several transactions: it is looked after until it is over. */
+void icm_upkeep_changes(struct icm_volume *vol);
 
 #endif

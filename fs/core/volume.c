@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <string.h>
 
+#include "backends/url.h"
 #include "core/attr.h"
 #include "core/commit.h"
 #include "core/control.h"
@@ -12,6 +13,8 @@
 #include "core/introspect.h"
 #include "core/key.h"
 #include "core/lease.h"
+#include "core/look.h"
+#include "core/offline.h"
 #include "core/unsaved.h"
 #include "core/upkeep.h"
 #include "util/clock.h"
@@ -50,12 +53,6 @@ const struct icm_view_ops icm_shared_view_ops = {
 	.releasedir = icm_shared_releasedir,
 	.free = icm_shared_free,
 };
-
-struct icm_ctx icm_volume_ctx(struct icm_volume *vol)
-{
-	return (struct icm_ctx){ .deadline_ns =
-					 icm_now_ns() + (int64_t)vol->timeout_ms * ICM_NS_PER_MS };
-}
 
 void icm_volume_note_error(struct icm_volume *vol, const char *path, const char *text)
 {
@@ -137,16 +134,45 @@ static char *work_dir(const char *configured)
 }
 
 #define UNSAVED_MAX ((uint64_t)1 << 30)
+#define COPY_MAX    ((uint64_t)64 << 20)
+
+/* A mount goes on without: another one may end only now, with files still open. */
+static void take_copy(struct icm_volume *vol, const struct icm_volume_config *config)
+{
+	int r;
+
+	if (!config->copy_dir)
+		return;
+	r = icm_copy_new(config->copy_dir, vol->url, config->copy_max ? config->copy_max : COPY_MAX,
+			 &vol->copy);
+	if (r < 0)
+		icm_log_warning("no local copy can be used or kept in '%s': %s", config->copy_dir,
+				r == -EBUSY ? "another mount has it" : strerror(-r));
+}
+
+static int open_store(struct icm_volume *vol, const struct icm_volume_config *config,
+		      char **ret_error)
+{
+	struct icm_url url = { 0 };
+	int r = icm_url_parse(config->url, &url, ret_error);
+
+	if (r < 0)
+		return r;
+	vol->url = ICM_STEAL(&url.text);
+	icm_url_clear(&url);
+	take_copy(vol, config);
+	return icm_offline_open(vol, config, ret_error);
+}
 
 int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **ret,
 		    char **ret_error)
 {
-	struct icm_open_options options = { .read_only = config->read_only,
-					    .create = config->create };
 	struct icm_volume *vol = icm_xcalloc(1, sizeof(*vol));
-	int r = icm_backend_open(config->url, &options, &vol->be, ret_error);
+	int r = open_store(vol, config, ret_error);
 
 	if (r < 0) {
+		icm_copy_free(vol->copy);
+		free(vol->url);
 		free(vol);
 		return r;
 	}
@@ -163,13 +189,13 @@ int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **
 	vol->gid = config->gid;
 	vol->read_only = config->read_only || vol->be->facts.read_only;
 	vol->cached = config->cached;
-	vol->create = config->create;
 	vol->timeout_ms = config->timeout_ms ? config->timeout_ms : 30000;
 	vol->ttl_ms = config->ttl_ms ? config->ttl_ms : 10000;
 	vol->reachable = true;
 	vol->lock_epoch = 1;
 	pthread_mutex_init(&vol->lock, NULL);
 	pthread_cond_init(&vol->told, NULL);
+	pthread_mutex_init(&vol->change_lock, NULL);
 	pthread_mutex_init(&vol->feed_lock, NULL);
 	for (size_t i = 0; i < ICM_LOCK_CALLS; i++)
 		pthread_mutex_init(&vol->lock_calls[i], NULL);
@@ -226,24 +252,18 @@ static void compare_with_store(struct icm_volume *vol)
 				vol->be->url, strerror(-r));
 }
 
-int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, void *userdata,
-		     char **ret_error)
+/* The lease and the whole tree. */
+static int read_store(struct icm_volume *vol, char **ret_error)
 {
-	int r;
+	int r = icm_backend_start(vol->be);
 
-	if (ret_error)
-		*ret_error = NULL;
-	if (notify)
-		vol->notify = *notify;
-	vol->notify_data = userdata;
-	r = icm_backend_start(vol->be);
 	if (r < 0)
 		return fail(ret_error, r, "the store can't be used");
-	r = icm_feed_open_deployment(vol, vol->create, ret_error);
-	if (r < 0)
-		return r;
-	if (vol->unsaved_dir)
-		icm_unsaved_sweep(vol->unsaved_dir);
+	if (!vol->offline) {
+		r = icm_feed_open_deployment(vol, vol->create, ret_error);
+		if (r < 0)
+			return r;
+	}
 	if (!vol->read_only) {
 		r = icm_lease_start(vol);
 		if (r < 0)
@@ -256,12 +276,33 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 		icm_lease_stop(vol);
 		return fail(ret_error, r, "the tree can't be read");
 	}
+	return 0;
+}
+
+int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, void *userdata,
+		     char **ret_error)
+{
+	int r;
+
+	if (ret_error)
+		*ret_error = NULL;
+	if (notify)
+		vol->notify = *notify;
+	vol->notify_data = userdata;
+	if (vol->unsaved_dir)
+		icm_unsaved_sweep(vol->unsaved_dir);
+	r = read_store(vol, ret_error);
+	if (r < 0 && icm_offline_fall_back(vol, r, ret_error) == 0)
+		r = read_store(vol, ret_error);
+	if (r < 0)
+		return r;
 	pthread_mutex_lock(&vol->lock);
 	vol->root_view = icm_file_get(vol, vol->tree.root);
 	pthread_mutex_unlock(&vol->lock);
 	make_lock_file(vol);
 	vol->control = icm_control_root(vol);
-	compare_with_store(vol);
+	if (!vol->offline)
+		compare_with_store(vol);
 	r = start_scratch(vol, ret_error);
 	icm_volume_load_ignore(vol);
 	if (r == 0)
@@ -279,6 +320,7 @@ int icm_volume_start(struct icm_volume *vol, const struct icm_notify *notify, vo
 		icm_lease_stop(vol);
 		return fail(ret_error, r, "the watch can't be started");
 	}
+	icm_copy_start(vol);
 	vol->started = true;
 	return 0;
 }
@@ -347,6 +389,7 @@ void icm_volume_stop(struct icm_volume *vol)
 	vol->started = false;
 	publish_all(vol);
 	icm_shared_locks_stop(vol);
+	icm_copy_stop(vol);
 	icm_feed_stop(vol);
 	icm_foreign_stop(vol);
 	icm_upkeep_stop(vol);
@@ -393,7 +436,10 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	icm_lease_keeper_free(vol->lease);
 	icm_commits_free(vol->commits);
 	icm_backend_close(vol->be);
+	icm_copy_free(vol->copy);
+	icm_copy_head_clear(&vol->copy_head);
 	icm_entries_clear(&vol->feed_seen);
+	icm_look_forget(vol);
 	for (size_t i = 0; i < ICM_GRAVES; i++)
 		free(vol->graves[i].path);
 	for (size_t i = 0; i < ICM_ERROR_NOTES; i++) {
@@ -403,8 +449,10 @@ struct icm_volume *icm_volume_free(struct icm_volume *vol)
 	for (size_t i = 0; i < ICM_LOCK_CALLS; i++)
 		pthread_mutex_destroy(&vol->lock_calls[i]);
 	pthread_mutex_destroy(&vol->feed_lock);
+	pthread_mutex_destroy(&vol->change_lock);
 	pthread_cond_destroy(&vol->told);
 	pthread_mutex_destroy(&vol->lock);
+	free(vol->url);
 	free(vol->mountpoint);
 	free(vol->work_dir);
 	free(vol->unsaved_dir);
@@ -431,7 +479,7 @@ bool icm_volume_is_read_only(const struct icm_volume *vol)
 
 const char *icm_volume_url(const struct icm_volume *vol)
 {
-	return vol->be->url;
+	return vol->url;
 }
 
 struct icm_view *icm_fs_root(struct icm_volume *vol)
@@ -490,14 +538,17 @@ static uint64_t count_files(struct icm_volume *vol)
 
 void icm_volume_get_status(struct icm_volume *vol, struct icm_volume_status *ret)
 {
-	*ret = (struct icm_volume_status){ .url = vol->be->url,
+	*ret = (struct icm_volume_status){ .url = vol->url,
 					   .mountpoint = vol->mountpoint,
-					   .read_only = vol->read_only };
+					   .read_only = vol->read_only,
+					   .offline = vol->offline,
+					   .copy_time = vol->copy_head.time,
+					   .copy_left_out = vol->copy_head.left_out };
 	icm_lease_facts(vol, &ret->lease_key, &ret->lease_age_ms, &ret->lease_ttl_ms);
 	ICM_LOCK_SCOPE(&vol->lock);
-	ret->reachable = vol->reachable;
-	ret->stale = !vol->reachable;
-	ret->index = vol->position;
+	ret->reachable = vol->reachable && !vol->offline;
+	ret->stale = vol->stale || vol->offline;
+	ret->index = vol->offline ? vol->copy_head.index : vol->position;
 	ret->files = count_files(vol);
 	ret->unsaved_dir = vol->unsaved_dir;
 	unsaved_locked(vol, &ret->unsaved_files, &ret->unsaved_bytes);

@@ -23,14 +23,17 @@ struct icm_volume_config {
 	const char *work_dir;	 /* for working copies of large files; NULL = $TMPDIR or /var/tmp */
 	const char *unsaved_dir; /* for what can't be committed; NULL: it is lost */
 	uint64_t unsaved_max;	 /* bytes there; 0 = 1 GiB */
+	const char *copy_dir;	 /* of the mount's local copy (copy.h); NULL: none */
+	uint64_t copy_max;	 /* bytes of contents there; 0 = 64 MiB */
 	const char *mountpoint;	 /* for records and status; may be NULL */
 	uid_t uid;		 /* owner of what has none (root of a new deployment) */
 	gid_t gid;
 };
 
 /* Opens the store and looks at its format. No threads yet. *ret_error: a fresh
- * line for the user. Errors: those of icm_backend_open; -EPROTO newer or damaged
- * format; -ENOENT no deployment there and create not set. */
+ * line for the user. With a local copy, a store that doesn't answer is replaced by it:
+ * then the volume is read-only. Errors: those of icm_backend_open; -EPROTO newer or
+ * damaged format; -ENOENT no deployment there and create not set. */
 int icm_volume_open(const struct icm_volume_config *config, struct icm_volume **ret,
 		    char **ret_error) ICM_MUST_CHECK;
 /* After a daemon's fork: opens the lease, reads the tree, starts the watch.

@@ -283,6 +283,35 @@ static void in_threads(const struct job *job, void (*fn)(const struct job *job, 
 	free(workers);
 }
 
+/* A tree of small files, 100 in a directory; threads make theirs in different ones,
+ * because the kernel lets only one at a time into a directory. */
+static void make_file(const struct job *job, unsigned i)
+{
+	unsigned dirs = (job->count + 99) / 100, d = i % dirs, n = i / dirs;
+	char path[PATH_MAX], text[512];
+	int len = snprintf(text, sizeof(text),
+			   "{\"machine\":\"%u-%u\",\"role\":\"DATA\",\"state\":\"%0300u\"}\n", d, n,
+			   i);
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/d%u/f%u.json", job->dir, d, n);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (fd < 0 || write(fd, text, (size_t)len) != len || close(fd))
+		fail(path);
+}
+
+static void make_tree(const struct job *job)
+{
+	char path[PATH_MAX];
+
+	for (unsigned i = 0; i < job->count; i += 100) {
+		snprintf(path, sizeof(path), "%s/d%u", job->dir, i / 100);
+		if (mkdir(path, 0755))
+			fail(path);
+	}
+	in_threads(job, make_file);
+}
+
 /* Each line of standard input is a file to be read whole. */
 static char *names[65536];
 
@@ -354,6 +383,10 @@ int main(int argc, char **argv)
 		fail("memory");
 	if (!strcmp(argv[1], "parallel")) {
 		in_threads(&job, overwrite_own);
+		return 0;
+	}
+	if (!strcmp(argv[1], "make-tree")) {
+		make_tree(&job);
 		return 0;
 	}
 	if (!strcmp(argv[1], "read-list")) {

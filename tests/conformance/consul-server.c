@@ -200,6 +200,33 @@ void consul_server_start(struct consul_server *s, const char *more, bool acl)
 	must(!"Consul starts");
 }
 
+pid_t consul_server_proxy(const struct consul_server *s, const char *program, unsigned percent,
+			  const char *seed, unsigned *ret_port)
+{
+	ICM_AUTOFREE char *port = icm_asprintf("%u", s->http), *of = icm_asprintf("%u", percent);
+	int fds[2];
+	FILE *said;
+	pid_t pid;
+
+	must_be(pipe(fds), 0);
+	pid = fork();
+	must(pid >= 0);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(fds[1], STDOUT_FILENO);
+		close(fds[0]);
+		close(fds[1]);
+		execl(program, program, "127.0.0.1", port, of, seed, (char *)NULL);
+		_exit(127);
+	}
+	close(fds[1]);
+	said = fdopen(fds[0], "re");
+	must(said);
+	must_be(fscanf(said, "%u", ret_port), 1);
+	fclose(said);
+	return pid;
+}
+
 void consul_server_restart(struct consul_server *s)
 {
 	must(!s->pid);

@@ -30,6 +30,10 @@ void consul_server_start(struct consul_server *s, const char *more, bool acl);
 /* kill -9, and the same data on the same ports again. */
 void consul_server_kill(struct consul_server *s);
 void consul_server_restart(struct consul_server *s);
+/* Starts tests/lib/proxy.c (`program`) in front of it. Its process, to be killed and
+ * waited for, and its port. */
+pid_t consul_server_proxy(const struct consul_server *s, const char *program, unsigned percent,
+			  const char *seed, unsigned *ret_port);
 /* Ends it and removes its data. */
 void consul_server_stop(struct consul_server *s);
 

@@ -470,6 +470,9 @@ static const struct {
 	{ PAGE("500 Error", "rpc error making call: EOF"), -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT,
 	  -ETIMEDOUT, -ETIMEDOUT },
 	{ "", -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT },
+	/* cut in the middle of its head */
+	{ "HTTP/1.1 200 OK\r\nX-Consul-Index: 5\r\nContent-Le", -ETIMEDOUT, -ETIMEDOUT, -ETIMEDOUT,
+	  -ETIMEDOUT, -ETIMEDOUT },
 	/* as Consul 1.11 and later say that a listing isn't whole */
 	{ "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Consul-Index: 5\r\n"
 	  "X-Consul-Results-Filtered-By-ACLs: true\r\n\r\n[]",

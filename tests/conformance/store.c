@@ -8,6 +8,7 @@
 
 #include "backends/memory/memory.h"
 #include "consul-server.h"
+#include "settled.h"
 #include "util/digest.h"
 
 struct icm_backend *be;
@@ -32,10 +33,38 @@ static const char *test_store(void)
 /* ---- Consul: one server for all tests of a run ---- */
 
 static struct consul_server server;
+static pid_t proxy; /* in front of it; 0: none */
 
 /* Above what the tests with many threads need, of which some run at once; a
  * mount is far below Consul's usual 200. */
 #define SERVER_SETTINGS "\"limits\":{\"http_max_conns_per_client\":2000}"
+
+/* Before Criterion takes the standard error away. */
+__attribute__((constructor)) static void say_seed(void)
+{
+	ICM_AUTOFREE char *seed = icm_asprintf("%u", (unsigned)icm_random_u64());
+
+	if (!getenv("ICMFS_TEST_PROXY"))
+		return;
+	setenv("ICMFS_TEST_SEED", seed, 0);
+	fprintf(stderr, "the network has ICMFS_TEST_SEED=%s\n", getenv("ICMFS_TEST_SEED"));
+}
+
+/* With ICMFS_TEST_PROXY, the program, all goes through it. */
+static void start_proxy(void)
+{
+	const char *program = getenv("ICMFS_TEST_PROXY"), *percent = getenv("ICMFS_TEST_PERCENT");
+	const char *seed = getenv("ICMFS_TEST_SEED");
+	char number[16];
+	unsigned port;
+
+	if (!program)
+		return;
+	proxy = consul_server_proxy(&server, program, percent ? (unsigned)atoi(percent) : 10, seed,
+				    &port);
+	snprintf(number, sizeof(number), "%u", port);
+	setenv("ICMFS_TEST_PROXY_PORT", number, 1);
+}
 
 ReportHook(PRE_ALL)(struct criterion_test_set *tests)
 {
@@ -48,10 +77,15 @@ ReportHook(PRE_ALL)(struct criterion_test_set *tests)
 	url = icm_asprintf("consul://127.0.0.1:%u/icm", server.http);
 	/* the tests' processes inherit it */
 	setenv("ICMFS_TEST_STORE", url, 1);
+	start_proxy();
 }
 
 ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 {
+	if (proxy) {
+		kill(proxy, SIGKILL);
+		waitpid(proxy, NULL, 0);
+	}
 	consul_server_stop(&server);
 }
 
@@ -114,21 +148,44 @@ void store_teardown(void)
 	store_url = store_dir = NULL;
 }
 
-struct icm_backend *store_open(void)
+static struct icm_backend *open_url(const char *url, const struct icm_open_options *options,
+				    bool lossy)
 {
-	struct icm_open_options options = { .create = true };
 	const char *limits = getenv("ICMFS_TEST_LIMITS");
 	struct icm_backend *b = NULL;
 	char *error = NULL;
+	int r;
 
-	if (icm_backend_open(store_url, &options, &b, &error)) {
-		fprintf(stderr, "%s\n", error);
-		abort();
+	/* over a network that loses requests, some say "try again" */
+	while ((r = icm_backend_open(url, options, &b, &error)) != 0) {
+		if (!lossy || (r != -EHOSTUNREACH && r != -ETIMEDOUT)) {
+			fprintf(stderr, "%s\n", error);
+			abort();
+		}
+		free(ICM_STEAL(&error));
 	}
 	if (limits && !strcmp(limits, "consul"))
 		icm_memory_set_consul_limits(b);
 	must_be(icm_backend_start(b), 0);
 	return b;
+}
+
+struct icm_backend *store_open_with(const struct icm_open_options *options)
+{
+	const char *port = getenv("ICMFS_TEST_PROXY_PORT");
+	ICM_AUTOFREE char *through = NULL;
+
+	if (!port)
+		return open_url(store_url, options, false);
+	through = icm_asprintf("consul://127.0.0.1:%s%s", port,
+			       strchr(store_url + strlen("consul://"), '/'));
+	return settled(open_url(through, options, true), open_url(store_url, options, false),
+		       (unsigned)atoi(port));
+}
+
+struct icm_backend *store_open(void)
+{
+	return store_open_with(&(struct icm_open_options){ .create = true });
 }
 
 bool store_is(const char *scheme)

@@ -5,7 +5,9 @@
  * ICMFS_TEST_STORE says which store: "memory", "sqlite" (a fresh file), "consul"
  * (a server of the run's own), or a URL, under which each test uses a prefix of
  * its own. ICMFS_TEST_LIMITS=consul
- * gives the memory store Consul's limits. */
+ * gives the memory store Consul's limits; ICMFS_TEST_PROXY, the program, puts a
+ * network that loses, cuts, doubles and delays ICMFS_TEST_PERCENT of a hundred
+ * requests in front of the run's Consul (settled.h). */
 #ifndef ICM_TESTS_CONFORMANCE_STORE_H
 #define ICM_TESTS_CONFORMANCE_STORE_H
 
@@ -53,6 +55,7 @@ void store_teardown(void);
 void store_skip(const char *why);
 /* One more started instance of the test's store. */
 struct icm_backend *store_open(void);
+struct icm_backend *store_open_with(const struct icm_open_options *options);
 bool store_is(const char *scheme);
 /* Whether other processes see it. */
 bool store_shared(void);

@@ -182,13 +182,12 @@ Test(limits, a_lease_keeps_to_the_range_of_ttl)
 Test(limits, a_read_only_instance_reads_and_refuses_writes)
 {
 	struct icm_open_options options = { .read_only = true };
-	struct icm_backend *ro = NULL;
+	struct icm_backend *ro;
 	ICM_AUTOENTRIES struct icm_entries list = { 0 };
 	struct icm_lease lease = { 0 };
 	uint64_t index = put(be, "k", "x");
 
-	cr_assert_eq(icm_backend_open(store_url, &options, &ro, NULL), 0);
-	cr_assert_eq(icm_backend_start(ro), 0);
+	ro = store_open_with(&options);
 	cr_assert(ro->facts.read_only);
 	cr_assert(has(ro, "k", "x"));
 	cr_assert_eq(DO(ro, OP_CHECK("k", index), OP_GET("k"), OP_TREE("")), 0);

@@ -1,11 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # A Consul cluster for a test: three servers, and a client agent for each of the
-# two mounts, on loopback addresses of their own. Sourced by lib.sh for the store
-# kind `cluster`; nodes are s1 s2 s3 c1 c2.
+# two mounts. Sourced by lib.sh for the store kinds `cluster`, where each has a
+# loopback address of its own, and `netns` (netns.sh), where each has a host of its
+# own; nodes are s1 s2 s3 c1 c2.
 # shellcheck disable=SC2034
 
 CLUSTER_NODES='s1 s2 s3 c1 c2'
+
+# cluster_in NODE: sets IN to what runs a command on the node's host. `hub` is where
+# the test itself asks from.
+cluster_in() {
+	IN=()
+	[ "$KIND" != netns ] || netns_in "$1"
+}
 
 cluster_address() {
 	case $1 in
@@ -28,8 +36,9 @@ cluster_configure() {
 }
 
 cluster_up() {
-	local pid
-	setpriv --pdeathsig KILL "$CONSUL" agent "-config-file=$T/store/$1/agent.json" \
+	local pid IN
+	cluster_in "$1"
+	"${IN[@]}" setpriv --pdeathsig KILL "$CONSUL" agent "-config-file=$T/store/$1/agent.json" \
 		>>"$T/store/$1/log" 2>&1 </dev/null &
 	pid=$!
 	disown "$pid" # or its end would be announced
@@ -47,9 +56,10 @@ cluster_kill() {
 }
 
 cluster_api() {
-	local node=$1 path=$2
+	local node=$1 path=$2 IN
 	shift 2
-	curl -fsS --noproxy '*' -m 5 "$@" "http://$(cluster_address "$node"):8500$path"
+	cluster_in hub
+	"${IN[@]}" curl -fsS --noproxy '*' -m 5 "$@" "http://$(cluster_address "$node"):8500$path"
 }
 
 # Name of the leader, as this node sees it.
@@ -70,8 +80,6 @@ cluster_serves() { cluster_api "$1" '/v1/kv/none?cas=1' -X PUT | grep -q false; 
 
 cluster_start() {
 	local node
-	# a network of its own, so that tests don't meet
-	CLUSTER_NET=127.$((16 + RANDOM % 200)).$((RANDOM % 256))
 	for node in $CLUSTER_NODES; do
 		cluster_configure "$node"
 		cluster_up "$node"
@@ -87,5 +95,7 @@ cluster_start() {
 store_cluster() {
 	need curl setpriv
 	CONSUL=$(consul_program) || skip 'no Consul (scripts/consul.sh installs it)'
+	# a network of its own, so that tests don't meet
+	CLUSTER_NET=127.$((16 + RANDOM % 200)).$((RANDOM % 256))
 	cluster_start
 }

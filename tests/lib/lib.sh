@@ -10,6 +10,7 @@
 #   ICMFS_TEST_BIN         directories (colon-separated) of the helper programs
 #   ICMFS_TEST_STORE_KIND  sqlite (default); consul: a server of the test's own;
 #                          cluster: three servers, an agent for each mount;
+#                          netns: the same, each on a host of its own (netns.sh);
 #                          or plain: one ordinary directory stands for both
 #                          mounts, to try the tests themselves
 #   ICMFS_TEST_CONSUL      the server's program (default: what scripts/consul.sh
@@ -77,62 +78,20 @@ need_mount() {
 	return 0
 }
 
-# wait_for SECONDS COMMAND...: until the command succeeds; fails at the bound.
-wait_for() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" 2>/dev/null; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.02
-	done
-}
+# shellcheck source=tests/lib/wait.sh
+. "$SRC/tests/lib/wait.sh"
 
 # ---- stores ---------------------------------------------------------------
 
+# What runs a command where STORE is to be reached from: nothing, but where hosts
+# are separate.
+ON=()
+ON_B=()
+
 store_sqlite() { STORE=sqlite:$T/store/store.icmfs; }
 
-consul_program() {
-	local c
-	for c in "${ICMFS_TEST_CONSUL:-}" "$SRC/.deps/consul/bin/consul" "$(command -v consul || true)"; do
-		[ ! -x "$c" ] || { printf '%s\n' "$c" && return; }
-	done
-	return 1
-}
-
-# With access rules (CONSUL_ACL) nobody may ask for more yet than who leads.
-consul_answers() {
-	if [ -n "${CONSUL_ACL:-}" ]; then
-		curl -fsS --noproxy '*' -m 5 "http://127.0.0.1:$1/v1/status/leader" | grep -q :
-	else
-		curl -fsS --noproxy '*' -m 5 -X PUT "http://127.0.0.1:$1/v1/kv/none?cas=1" | grep -q false
-	fi
-}
-
-# On ports that nobody uses: one that is taken ends it at once, and others are tried.
-consul_start() {
-	local i port pid
-	for i in 1 2 3 4 5; do
-		port=$((20000 + RANDOM % 12000))
-		cat >"$T/store/consul.json" <<-END
-			{"server": true, "bootstrap_expect": 1, "node_name": "test", "data_dir": "$T/store/data",
-			 "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn",
-			 "disable_update_check": true, "performance": {"raft_multiplier": 1}, ${CONSUL_ACL:-}
-			 "ports": {"dns": -1, "grpc": -1, "https": -1, "serf_wan": -1, "server": $((port + 1)),
-			           "serf_lan": $((port + 2)), "http": $port}}
-		END
-		setpriv --pdeathsig KILL "$1" agent "-config-file=$T/store/consul.json" \
-			>"$T/store/consul.log" 2>&1 </dev/null &
-		pid=$!
-		disown "$pid" # or its end would be announced
-		wait_for 60 eval "consul_answers $port || ! kill -0 $pid" || break
-		if kill -0 "$pid" 2>/dev/null; then
-			echo "$pid" >>"$T/pids"
-			STORE=consul://127.0.0.1:$port/icm/test
-			return
-		fi
-	done
-	fail "Consul doesn't start: $(tail -3 "$T/store/consul.log")"
-}
+# shellcheck source=tests/lib/consul.sh
+. "$SRC/tests/lib/consul.sh"
 
 store_consul() {
 	local program
@@ -143,8 +102,36 @@ store_consul() {
 
 # shellcheck source=tests/lib/cluster.sh
 . "$SRC/tests/lib/cluster.sh"
+# shellcheck source=tests/lib/netns.sh
+. "$SRC/tests/lib/netns.sh"
+
+# consul_proxy PERCENT: puts tests/lib/proxy.c in front of the server; STORE and
+# PROXY_PORT are its own then. Lossless with 0.
+consul_proxy() {
+	local address=${STORE#consul://}
+	address=${address%%/*}
+	"$(prog proxy)" "${address%:*}" "${address#*:}" "$1" ${ICMFS_TEST_SEED:+"$ICMFS_TEST_SEED"} \
+		>"$T/port" 2>"$T/proxy.log" &
+	disown $! # or its end would be announced
+	echo $! >>"$T/pids"
+	wait_for 20 test -s "$T/port" || fail "the proxy doesn't start: $(cat "$T/proxy.log")"
+	PROXY_PORT=$(cat "$T/port")
+	STORE=consul://127.0.0.1:$PROXY_PORT/icm/test
+	say "proxy: $(cat "$T/proxy.log"), $1 % of requests"
+}
 
 store_plain() { STORE=$T/store/tree; }
+
+# store_signal SIGNAL: to the store's servers. Stopped ones take requests and say
+# nothing; those that go on carry out what they find.
+store_signal() {
+	local node
+	case $KIND in
+	consul) kill "-$1" "$CONSUL_PID" ;;
+	cluster | netns) for node in s1 s2 s3; do cluster_signal $node "$1"; done ;;
+	*) fail "the store $KIND has no servers" ;;
+	esac
+}
 
 # Makes an empty store.
 init_store() {
@@ -153,14 +140,14 @@ init_store() {
 	if is_plain; then
 		mkdir -p "$STORE"
 	else
-		"$ICMFS" init "$STORE" >"$T/init.log" 2>&1 || fail "init: $(cat "$T/init.log")"
+		"${ON[@]}" "$ICMFS" init "$STORE" >"$T/init.log" 2>&1 || fail "init: $(cat "$T/init.log")"
 	fi
 }
 
 # The store is sound; what is said otherwise is shown.
 check_store() {
 	is_plain && return
-	timeout 120 "$ICMFS" check "$STORE" >"$T/check.log" 2>&1 ||
+	"${ON[@]}" timeout "${CHECK_SECONDS:-120}" "$ICMFS" check "$STORE" >"$T/check.log" 2>&1 ||
 		fail "check found something: $(cat "$T/check.log")"
 }
 
@@ -189,7 +176,7 @@ mount_at() {
 	LOGS=$((LOGS + 1))
 	log=$T/log.$LOGS
 	[ -z "$opts" ] || args=(-o "$opts")
-	"$ICMFS" mount "$STORE" "$dir" -o "statedir=$T/state" "${args[@]}" -f >"$log" 2>&1 </dev/null &
+	"${ON[@]}" "$ICMFS" mount "$STORE" "$dir" -o "statedir=$T/state" "${args[@]}" -f >"$log" 2>&1 </dev/null &
 	PID_OF[$dir]=$!
 	LOG_OF[$dir]=$log
 	echo "$!" >>"$T/pids"
@@ -217,8 +204,6 @@ umount_at() {
 	unset "PID_OF[$dir]"
 }
 
-not() { ! "$@"; }
-
 # kill_mount DIR: kill -9 of the daemon; the dead mount point stays.
 kill_mount() {
 	local pid=${PID_OF[$1]}
@@ -227,10 +212,16 @@ kill_mount() {
 	unset "PID_OF[$1]"
 }
 
+# From B's host, where that is another one.
+mount_b() {
+	local STORE=${STORE_B:-$STORE} ON=("${ON_B[@]}")
+	mount_at "$B" "${MOUNT_OPTS:-}"
+}
+
 two_mounts() {
 	init_store
 	mount_at "$A" "${MOUNT_OPTS:-}"
-	STORE=${STORE_B:-$STORE} mount_at "$B" "${MOUNT_OPTS:-}"
+	mount_b
 }
 
 # ---- comparing ------------------------------------------------------------

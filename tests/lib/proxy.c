@@ -6,8 +6,20 @@
  * Of PERCENT in a hundred requests, in equal parts: the connection ends before
  * the request was passed on; or after it was carried out, without an answer; or
  * in the middle of the answer; the request is carried out twice; it is carried
- * out seconds after the connection has ended; its answer is late. Blocking
- * queries are passed on as they are, or cut. One request a connection. */
+ * out seconds after the connection has ended; its answer is late. One in a hundred
+ * of these is not answered at all while its client waits. Blocking queries are
+ * passed on as they are, or cut. One request a connection.
+ *
+ * It is told what to do by requests of its own, which are answered when it is done:
+ *
+ *   PUT /proxy/settle   waits until all writes that came before are over: carried
+ *                       out, or lost
+ *   PUT /proxy/catch    the next transaction that writes is caught: its connection
+ *                       ends, and the link is cut, so that every connection ends
+ *   PUT /proxy/mute     likewise, but connections stay, and nothing is answered
+ *   PUT /proxy/caught   waits until one has been caught
+ *   PUT /proxy/release  what was caught is carried out; the link stays cut
+ *   PUT /proxy/heal     the link is whole again */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,12 +35,36 @@
 #include <time.h>
 #include <unistd.h>
 
-enum fault { PASS, BEFORE, AFTER, MIDDLE, TWICE, LATE, SLOW, N_FAULTS };
+enum fault { PASS, BEFORE, AFTER, MIDDLE, TWICE, LATE, SLOW, N_FAULTS, SILENT };
+
+/* One in so many faults is SILENT, which costs its client seconds. */
+#define SILENT_ONE_IN 100
 
 struct bytes {
 	char *data; /* owned */
 	size_t len, cap;
 };
+
+/* A connection, among those whose request may still be a write. */
+struct client {
+	int fd;
+	unsigned long serial; /* in the order of arrival */
+	bool listed;
+	struct client *next, **link;
+};
+
+enum link_state { WHOLE, CATCHING, CUT };
+
+/* What the requests to the proxy itself are about. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct client *list; /* newest first */
+	unsigned long last_serial;
+	enum link_state state;
+	bool mute;
+	unsigned caught; /* requests that wait for a release */
+} control = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
 static struct sockaddr_in server;
 static unsigned percent;
@@ -138,7 +174,28 @@ static enum fault choose(const struct bytes *request)
 		return PASS;
 	if (wait && wait < end)
 		return random_below(2) ? BEFORE : MIDDLE;
+	if (random_below(SILENT_ONE_IN) == 0)
+		return SILENT;
 	return (enum fault)(1 + random_below(N_FAULTS - 1));
+}
+
+/* Until the client has given up. */
+static void wait_for_end(int fd)
+{
+	char ignored[256];
+
+	while (recv(fd, ignored, sizeof(ignored), 0) > 0)
+		;
+}
+
+static bool link_is_cut(void)
+{
+	bool cut;
+
+	pthread_mutex_lock(&control.lock);
+	cut = control.state == CUT;
+	pthread_mutex_unlock(&control.lock);
+	return cut;
 }
 
 static void serve(int fd, const struct bytes *request)
@@ -146,6 +203,10 @@ static void serve(int fd, const struct bytes *request)
 	struct bytes answer = { 0 }, second = { 0 };
 	enum fault fault = choose(request);
 
+	if (fault == SILENT) {
+		wait_for_end(fd);
+		fault = random_below(2) ? BEFORE : AFTER;
+	}
 	if (fault == SLOW)
 		pause_ms(1 + random_below(200));
 	if (fault == LATE) {
@@ -157,23 +218,165 @@ static void serve(int fd, const struct bytes *request)
 			carry_out(request, &second);
 		if (fault == MIDDLE)
 			answer.len /= 2;
-		if (fault != AFTER && fault != LATE)
+		if (fault != AFTER && fault != LATE && !link_is_cut())
 			transmit(fd, answer.data, answer.len);
 	}
 	free(answer.data);
 	free(second.data);
 }
 
+/* ---- clients ---- */
+
+static void client_list(struct client *c)
+{
+	pthread_mutex_lock(&control.lock);
+	c->serial = ++control.last_serial;
+	c->listed = true;
+	c->next = control.list;
+	c->link = &control.list;
+	if (c->next)
+		c->next->link = &c->next;
+	control.list = c;
+	pthread_mutex_unlock(&control.lock);
+}
+
+/* It has no write, or that is over. */
+static void client_unlist(struct client *c)
+{
+	pthread_mutex_lock(&control.lock);
+	if (c->listed) {
+		*c->link = c->next;
+		if (c->next)
+			c->next->link = c->link;
+		c->listed = false;
+		pthread_cond_broadcast(&control.changed);
+	}
+	pthread_mutex_unlock(&control.lock);
+}
+
+/* ---- the link that is cut ---- */
+
+static bool starts(const struct bytes *request, const char *with)
+{
+	return strncmp(request->data, with, strlen(with)) == 0;
+}
+
+/* A transaction of a mount: all of them write the head of the feed. */
+static bool is_commit(const struct bytes *request)
+{
+	return starts(request, "PUT /v1/txn") && strstr(request->data, "/head\"");
+}
+
+static bool older_than(unsigned long serial)
+{
+	for (struct client *c = control.list; c; c = c->next)
+		if (c->serial < serial)
+			return true;
+	return false;
+}
+
+/* Carries a request to the proxy itself out. */
+static void obey(struct client *me, const char *what)
+{
+	static const char done[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+	client_unlist(me);
+	pthread_mutex_lock(&control.lock);
+	if (!strncmp(what, "settle ", 7)) {
+		while (older_than(me->serial))
+			pthread_cond_wait(&control.changed, &control.lock);
+	} else if (!strncmp(what, "caught ", 7)) {
+		while (!control.caught)
+			pthread_cond_wait(&control.changed, &control.lock);
+	} else if (!strncmp(what, "catch ", 6) || !strncmp(what, "mute ", 5)) {
+		control.state = CATCHING;
+		control.mute = what[0] == 'm';
+	} else if (!strncmp(what, "release ", 8)) {
+		control.caught = 0;
+	} else if (!strncmp(what, "heal ", 5)) {
+		control.state = WHOLE;
+	}
+	pthread_cond_broadcast(&control.changed);
+	pthread_mutex_unlock(&control.lock);
+	transmit(me->fd, done, sizeof(done) - 1);
+}
+
+/* Holds a commit back until it is released, after its client was left alone. */
+static void hold(struct client *c, const struct bytes *request, bool mute)
+{
+	struct bytes answer = { 0 };
+
+	if (!mute)
+		shutdown(c->fd, SHUT_RDWR);
+	pthread_mutex_lock(&control.lock);
+	while (control.caught)
+		pthread_cond_wait(&control.changed, &control.lock);
+	pthread_mutex_unlock(&control.lock);
+	carry_out(request, &answer);
+	free(answer.data);
+}
+
+/* Whether the cut link took the request. */
+static bool taken(struct client *c, const struct bytes *request)
+{
+	enum link_state state;
+	bool mute, caught;
+
+	pthread_mutex_lock(&control.lock);
+	state = control.state;
+	mute = control.mute;
+	caught = state == CATCHING && is_commit(request);
+	if (caught) {
+		control.state = CUT;
+		control.caught++;
+		pthread_cond_broadcast(&control.changed);
+	}
+	pthread_mutex_unlock(&control.lock);
+	if (caught)
+		hold(c, request, mute);
+	else if (state == CUT && mute)
+		wait_for_end(c->fd);
+	return caught || state == CUT;
+}
+
 static void *connection(void *arg)
 {
 	struct bytes request = { 0 };
-	int fd = (int)(intptr_t)arg;
+	struct client *c = arg;
 
-	if (receive_request(fd, &request))
-		serve(fd, &request);
-	close(fd);
+	if (receive_request(c->fd, &request)) {
+		if (starts(&request, "GET "))
+			client_unlist(c);
+		if (starts(&request, "PUT /proxy/"))
+			obey(c, request.data + strlen("PUT /proxy/"));
+		else if (!taken(c, &request))
+			serve(c->fd, &request);
+	}
+	client_unlist(c);
+	close(c->fd);
 	free(request.data);
+	free(c);
 	return NULL;
+}
+
+static void accept_one(int listener, const pthread_attr_t *detached)
+{
+	struct client *c = calloc(1, sizeof(*c));
+	pthread_t thread;
+
+	if (!c)
+		abort();
+	c->fd = accept(listener, NULL, NULL);
+	if (c->fd < 0) {
+		free(c);
+		return;
+	}
+	client_list(c);
+	if (pthread_create(&thread, detached, connection, c) == 0)
+		return;
+	client_unlist(c);
+	close(c->fd);
+	free(c);
 }
 
 static int listen_somewhere(void)
@@ -196,7 +399,6 @@ static int listen_somewhere(void)
 int main(int argc, char **argv)
 {
 	pthread_attr_t detached;
-	pthread_t thread;
 	int listener;
 
 	if (argc < 4 || inet_pton(AF_INET, argv[1], &server.sin_addr) != 1) {
@@ -214,10 +416,6 @@ int main(int argc, char **argv)
 	pthread_attr_init(&detached);
 	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
 	listener = listen_somewhere();
-	for (;;) {
-		int fd = accept(listener, NULL, NULL);
-
-		if (fd >= 0 && pthread_create(&thread, &detached, connection, (void *)(intptr_t)fd))
-			close(fd);
-	}
+	for (;;)
+		accept_one(listener, &detached);
 }

@@ -4,7 +4,8 @@
  *
  *   raw-key STORE put KEY VALUE [FLAGS]
  *   raw-key STORE delete KEY
- *   raw-key STORE get KEY            prints the value; exit 1 when it is absent */
+ *   raw-key STORE get KEY            prints the value; exit 1 when it is absent
+ *   raw-key STORE list PREFIX        prints the keys, one a line */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,12 +30,24 @@ static int get_key(struct icm_backend *be, const char *key)
 	return r;
 }
 
+static int list_keys(struct icm_backend *be, const char *prefix)
+{
+	ICM_AUTOENTRIES struct icm_entries list = { 0 };
+	int r = icm_backend_list(be, NULL, prefix, true, &list, NULL);
+
+	for (size_t i = 0; i < list.n; i++)
+		puts(list.v[i].key);
+	return r;
+}
+
 static int run(struct icm_backend *be, int argc, char **argv)
 {
 	struct icm_op op = { .key = argv[3] };
 
 	if (!strcmp(argv[2], "get"))
 		return get_key(be, argv[3]);
+	if (!strcmp(argv[2], "list"))
+		return list_keys(be, argv[3]);
 	if (!strcmp(argv[2], "delete")) {
 		op.type = ICM_OP_DELETE;
 		return write_key(be, &op);

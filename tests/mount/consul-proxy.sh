@@ -12,14 +12,7 @@ ops=${ICMFS_TEST_OPS:-600}
 percent=${ICMFS_TEST_PERCENT:-20}
 init_store
 direct=$STORE
-address=${STORE#consul://}
-address=${address%%/*}
-"$(prog proxy)" "${address%:*}" "${address#*:}" "$percent" >"$T/port" 2>"$T/proxy.log" &
-disown $! # or its end would be announced
-echo $! >>"$T/pids"
-wait_for 20 test -s "$T/port" || fail "the proxy doesn't start: $(cat "$T/proxy.log")"
-say "proxy: $(cat "$T/proxy.log"), $percent % of requests"
-STORE=consul://127.0.0.1:$(cat "$T/port")/icm/test
+consul_proxy "$percent"
 mount_at "$A"
 STORE=$direct
 mount_at "$B"

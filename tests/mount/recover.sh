@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # What can't be committed is kept on local disk, and comes back: as the next
-# version while nobody has changed the file, else beside it.
+# version while nobody has changed the file, else beside it. The embedded store's
+# disk is full; Consul's servers are stopped, which answers nothing at all.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 
@@ -9,10 +10,12 @@ need perl jq
 need_mount
 mkdir "$T/store" "$T/spool"
 export TMPDIR=$T/spool
-mount -t tmpfs -o size=24m none "$T/store" || skip "not enough memory for a tmpfs"
-init_store
-mount_at "$A"
-mount_at "$B"
+if [ "$KIND" = sqlite ]; then
+	mount -t tmpfs -o size=24m none "$T/store" || skip "not enough memory for a tmpfs"
+else
+	MOUNT_OPTS=timeout=2
+fi
+two_mounts
 recover() { "$ICMFS" recover --statedir "$T/state" "$@"; }
 kept() { "$ICMFS" status --json "$A" | jq .kept.files; }
 id_of() { recover --json | jq -r --arg path "$1" '.[] | select(.path == $path).id'; }
@@ -27,19 +30,51 @@ cp "$T/old" "$A/patched"
 cp "$T/old" "$A/overtaken"
 cp "$T/old" "$A/gone"
 echo small >"$A/dir/other"
+
 # Until not even a small file fits.
-for size in 3000000 300000 30000 3000 300; do
-	head -c $size /dev/urandom >"$T/fill"
-	for i in $(seq 300); do
-		cp "$T/fill" "$A/fill-$size-$i" 2>/dev/null || break
+fill_disk() {
+	local size i
+	for size in 3000000 300000 30000 3000 300; do
+		head -c $size /dev/urandom >"$T/fill"
+		for i in $(seq 300); do
+			cp "$T/fill" "$A/fill-$size-$i" 2>/dev/null || break
+		done
 	done
-done
-say "the disk is full"
+}
+
+# Opened while the store answers, written and closed when it is away.
 head -c 1200000 /dev/urandom >"$T/new"
-for f in changed overtaken gone dir/fresh; do
-	dd if="$T/new" of="$A/$f" bs=1M 2>/dev/null && fail "$f was stored on a full disk"
-done
-printf 'PATCH' | dd of="$A/patched" bs=1 seek=700000 conv=notrunc 2>/dev/null && fail "patched was stored"
+perl -e '
+	my ($dir, $new, $opened, $away) = @ARGV;
+	my (%fd, $errors);
+	open(my $in, "<", $new) or die "$!"; local $/; my $bytes = <$in>;
+	for my $name (qw(changed overtaken gone dir/fresh)) { open($fd{$name}, ">", "$dir/$name") or die "$name: $!" }
+	# a chunk that is changed in part has to be here
+	open($fd{patched}, "+<", "$dir/patched") or die "patched: $!";
+	sysread($fd{patched}, my $old, 1 << 20) or die "patched: $!";
+	open(my $f, ">", $opened); close($f);
+	select(undef, undef, undef, 0.02) until -e $away;
+	for my $name (sort keys %fd) {
+		my $f = $fd{$name};
+		if ($name eq "patched") { sysseek($f, 700000, 0); syswrite($f, "PATCH") or die "$name: $!" }
+		else { for (my $at = 0; $at < length($bytes);) { $at += syswrite($f, $bytes, 1 << 20, $at) or die "$name: $!" } }
+		$errors++ if !close($f);
+	}
+	print "$errors errors\n"' "$A" "$T/new" "$T/opened" "$T/away" >"$T/written" 2>&1 &
+writer=$!
+echo "$writer" >>"$T/pids"
+wait_for 60 test -e "$T/opened" || fail "opening: $(cat "$T/written")"
+if [ "$KIND" = sqlite ]; then
+	say "the disk is full"
+	fill_disk
+else
+	say "the servers are stopped"
+	store_signal STOP
+fi
+touch "$T/away"
+wait_for 120 not kill -0 "$writer" || fail "a writer hangs"
+wait "$writer" || true
+[ "$(cat "$T/written")" = "5 errors" ] || fail "written: $(cat "$T/written")"
 all_kept() {
 	local f
 	for f in changed patched overtaken gone dir/fresh; do
@@ -51,7 +86,7 @@ wait_for 30 all_kept || fail "not everything is kept: $(recover)"
 "$ICMFS" status "$A" | grep -q 'could not be committed' || fail "status doesn't name what is kept"
 "$ICMFS" recover "$A" | grep -q 'dir/fresh' || fail "recover DIR doesn't list dir/fresh"
 [ -z "$(find "$T/state" -path '*/unsaved/*' ! -perm 600)" ] || fail "modes of what is kept"
-cmp "$T/old" "$B/changed" || fail "a failed change is seen on B"
+[ "$KIND" != sqlite ] || cmp "$T/old" "$B/changed" || fail "a failed change is seen on B"
 
 say "it outlives the mount, and what is broken is named"
 umount_at "$A"
@@ -68,9 +103,14 @@ rc=0
 recover --restore x --drop y 2>/dev/null || rc=$?
 [ $rc = 2 ] || fail "wrong usage gives $rc, not 2"
 
-say "room again: restored"
-mount -o remount,size=120m "$T/store"
-mount_at "$A"
+say "it is back: restored"
+if [ "$KIND" = sqlite ]; then
+	mount -o remount,size=120m "$T/store"
+else
+	store_signal CONT
+fi
+mount_at "$A" "${MOUNT_OPTS:-}"
+cmp "$T/old" "$B/changed" || fail "a failed change is seen on B"
 ino=$(stat -c %i "$A/changed")
 echo overtaken >"$B/overtaken"
 rm "$B/gone"

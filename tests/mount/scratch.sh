@@ -12,12 +12,9 @@ wait_for 10 test -d "$B/$dir" || fail "directory on B"
 
 # in_store WORD: some key of the store has the word.
 in_store() {
-	case $KIND in
-	sqlite) [ "$(sqlite3 -cmd '.timeout 5000' "$T/store/store.icmfs" "select count(*) from kv where key like '%$1%' and key not like 'blob/%'")" != 0 ] ;;
-	*) fail "scratch.sh can't look into a store of kind $KIND" ;;
-	esac
+	"$(prog raw-key)" "$STORE" list '' >"$T/keys" || fail "the store can't be listed"
+	grep -v '^blob/' "$T/keys" | grep -qF -- "$1"
 }
-need sqlite3
 
 names=("a.log" "x.swp" ".f.swo" "f~" ".#lock" "#auto#" "4913" "t.tmp" "ssh.out" "terraform.err")
 for n in "${names[@]}"; do
@@ -36,6 +33,7 @@ cp "$A/$dir/.terraform/providers/link/plugin" "$T/plugin"
 cmp "$T/plugin" "$A/$dir/.terraform/second"
 [ "$(stat -c %h "$A/$dir/.terraform/second")" = 2 ] || fail "hard link in scratch"
 [ ! -e "$B/$dir/.terraform" ] || fail ".terraform is shared"
+in_store definition || fail "the directory is not in the store"
 in_store a.log && fail "a.log is in the store"
 in_store providers && fail ".terraform is in the store"
 

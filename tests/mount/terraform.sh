@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Terraform in "state/definition 0" on A with its built-in provider; on B the
-# state is readable JSON throughout.
+# state is readable JSON throughout. Then on A and B at once: one is refused and
+# told who holds the state, or waits.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 
@@ -18,6 +19,15 @@ resource "terraform_data" "node" {
   count = var.count_of
   input = { name = "Acme-DM-TEST-${count.index}", filler = join("", [for i in range(200) : "x${i}"]) }
 }
+# as long as somebody says so
+resource "terraform_data" "wait" {
+  count            = var.wait_for == "" ? 0 : 1
+  triggers_replace = timestamp()
+  provisioner "local-exec" {
+    command = "touch '${var.wait_for}.begun'; for i in $(seq 1200); do [ ! -e '${var.wait_for}' ] || exit 0; sleep 0.05; done; exit 1"
+  }
+}
+variable "wait_for" { default = "" }
 output "names" { value = terraform_data.node[*].input.name }
 END
 
@@ -45,14 +55,17 @@ tf() {
 	(cd "$A/$dir" && timeout 120 terraform "$@") >"$T/terraform.log" 2>&1 || fail "terraform $*: $(cat "$T/terraform.log")"
 }
 
+# nodes STATE: how many it has
+nodes() { jq '[.resources[] | select(.name == "node").instances[]] | length' "$1"; }
+
 tf init -no-color
 tf apply -no-color -auto-approve
-[ "$(jq '.resources[0].instances | length' "$B/$dir/terraform.tfstate")" = 5 ] || fail "state after the first apply, on B"
+[ "$(nodes "$B/$dir/terraform.tfstate")" = 5 ] || fail "state after the first apply, on B"
 first=$(jq .serial "$B/$dir/terraform.tfstate")
 tf apply -no-color -auto-approve -var count_of=8
-[ "$(jq '.resources[0].instances | length' "$B/$dir/terraform.tfstate")" = 8 ] || fail "state after the second apply, on B"
+[ "$(nodes "$B/$dir/terraform.tfstate")" = 8 ] || fail "state after the second apply, on B"
 [ "$(jq .serial "$B/$dir/terraform.tfstate")" -gt "$first" ] || fail "the serial did not grow"
-[ "$(jq '.resources[0].instances | length' "$B/$dir/terraform.tfstate.backup")" = 5 ] || fail "backup, on B"
+[ "$(nodes "$B/$dir/terraform.tfstate.backup")" = 5 ] || fail "backup, on B"
 [ ! -e "$B/$dir/.terraform.tfstate.lock.info" ] || fail "the lock's file stays"
 cmp "$A/$dir/terraform.tfstate" "$B/$dir/terraform.tfstate"
 tf plan -no-color -var count_of=8 -detailed-exitcode
@@ -80,7 +93,35 @@ if ! is_plain; then
 	touch "$T/unlock"
 	wait "$holder" || true
 fi
-[ "$(jq '.resources[0].instances | length' "$B/$dir/terraform.tfstate")" = 8 ] || fail "the refused apply changed something"
+[ "$(nodes "$B/$dir/terraform.tfstate")" = 8 ] || fail "the refused apply changed something"
+
+say "on A and B at once"
+if ! is_plain; then
+	at() { # DIR LOG ARGUMENT...: an apply there
+		local where=$1 log=$2
+		shift 2
+		(cd "$where/$dir" && timeout 120 terraform apply -no-color -auto-approve -var count_of=8 "$@") >"$log" 2>&1
+	}
+	# providers' files are local to a mount
+	[ ! -e "$B/$dir/.terraform/providers" ] || fail ".terraform is shared"
+	(cd "$B/$dir" && timeout 120 terraform init -no-color) >"$T/terraform.log" 2>&1 ||
+		fail "init on B: $(cat "$T/terraform.log")"
+	at "$A" "$T/on-a.log" -var "wait_for=$T/go" &
+	on_a=$!
+	wait_for 60 test -e "$T/go.begun" || fail "A's apply doesn't begin: $(cat "$T/on-a.log")"
+	id=$(jq -r .ID "$A/$dir/.terraform.tfstate.lock.info")
+	at "$B" "$T/on-b.log" && fail "two at once"
+	{ grep -q "Error acquiring the state lock" "$T/on-b.log" && grep -qF "$id" "$T/on-b.log"; } ||
+		fail "B isn't told who holds the state ($id): $(cat "$T/on-b.log")"
+	at "$B" "$T/waits.log" -lock-timeout=100s &
+	on_b=$!
+	kill -0 "$on_b" 2>/dev/null || fail "B doesn't wait: $(cat "$T/waits.log")"
+	touch "$T/go"
+	wait "$on_a" || fail "A's apply: $(cat "$T/on-a.log")"
+	wait "$on_b" || fail "B's apply, which waited: $(cat "$T/waits.log")"
+	[ "$(jq '[.resources[].instances[]] | length' "$A/$dir/terraform.tfstate")" = 8 ] || fail "state after both"
+	cmp "$A/$dir/terraform.tfstate" "$B/$dir/terraform.tfstate" || fail "the mounts have two states"
+fi
 
 tf destroy -no-color -auto-approve
 [ "$(jq '.resources | length' "$B/$dir/terraform.tfstate")" = 0 ] || fail "state after destroy, on B"
@@ -88,8 +129,6 @@ touch "$T/stop"
 if [ -n "$reader" ]; then
 	wait "$reader" || fail "reader on B: $(cat "$T/reader.out")"
 	say "reader on B: $(cat "$T/reader.out")"
-	# providers' files are local to a mount
-	[ ! -e "$B/$dir/.terraform/providers" ] || fail ".terraform is shared"
 fi
 umount_at "$A"
 umount_at "$B"

@@ -111,7 +111,7 @@ static uint64_t seed, rng;
 static bool have_xattr = true;
 static int space_modes[4], n_space_modes;
 static unsigned long op_nr, n_good, n_exdev;
-static bool may_exdev; /* a directory that is large for the store is not renamed */
+static bool may_exdev; /* a directory that is large for the store is not exchanged */
 static char kept[KEPT][256];
 static struct result res_ref, res_dir;
 static char *buf_a, *buf_b;
@@ -883,9 +883,7 @@ static void remember(const struct op *o, int where)
  * the reference was left alone. */
 static bool do_both(const struct op *o, int where)
 {
-	bool moves = o->kind == OP_RENAME || o->kind == OP_NOREPLACE || o->kind == OP_EXCHANGE;
-
-	if (!may_exdev || !moves) {
+	if (!may_exdev || o->kind != OP_EXCHANGE) {
 		do_op(ref_root, o, &res_ref);
 		do_op(roots[where], o, &res_dir);
 		return true;
@@ -1067,7 +1065,7 @@ int main(int argc, char **argv)
 			printf("%lu operations, %.1f s\n", op_nr, (double)(now_ns() - start) / 1e9);
 	}
 	if (n_exdev)
-		printf("%lu directories were too large to be renamed\n", n_exdev);
+		printf("%lu directories were too large to be exchanged\n", n_exdev);
 	printf("%lu operations (%lu not refused), %.1f s, all equal\n", op_nr, n_good,
 	       (double)(now_ns() - start) / 1e9);
 	return 0;

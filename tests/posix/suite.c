@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Usage: posix-suite [-l] [-t PART-OF-NAME]… [-T SECONDS] DIR */
+ * Usage: posix-suite [-l] [-t PART-OF-NAME]… [-T SECONDS] DIR
+ */
 #include "suite.h"
 
 #include <dirent.h>
@@ -510,7 +511,8 @@ int main(int argc, char **argv)
 	if (list)
 		return 0;
 	if (optind + 1 != argc) {
-		fprintf(stderr, "usage: posix-suite [-l] [-t PART-OF-NAME] [-T SECONDS] DIR\n");
+		fprintf(stderr, "usage: posix-suite [-l] [-t PART-OF-NAME] [-T SECONDS] "
+				"DIR\n");
 		return 2;
 	}
 	if (geteuid() != 0) {

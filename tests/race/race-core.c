@@ -28,9 +28,11 @@ static struct icm_call caller(void)
 	return (struct icm_call){ .pid = getpid() };
 }
 
-static struct icm_volume *start(void)
+static struct icm_volume *start(const char *copy_dir)
 {
-	struct icm_volume_config config = { .url = store, .create = true, .timeout_ms = 20000 };
+	struct icm_volume_config config = {
+		.url = store, .create = true, .timeout_ms = 20000, .copy_dir = copy_dir
+	};
 	struct icm_volume *vol;
 	char *error = NULL;
 	int r = icm_volume_open(&config, &vol, &error);
@@ -225,11 +227,14 @@ int main(void)
 {
 	struct icm_volume *mounts[2];
 	struct worker workers[2 * THREADS] = { 0 };
+	char dir[] = "/tmp/race-core.XXXXXX";
+	ICM_AUTOFREE char *rm = NULL;
 	size_t n = ICM_COUNT(workers);
 
 	icm_log_init("race-core", false, LOG_ERR);
-	mounts[0] = start();
-	mounts[1] = start();
+	assert(mkdtemp(dir));
+	mounts[0] = start(dir); /* keeps a local copy meanwhile */
+	mounts[1] = start(NULL);
 	icm_memory_set_fault(icm_volume_backend(mounts[0]), faults, NULL);
 	for (size_t i = 0; i < n; i++) {
 		workers[i].vol = mounts[i % 2];
@@ -249,6 +254,8 @@ int main(void)
 		icm_volume_stop(mounts[m]);
 		icm_volume_free(mounts[m]);
 	}
+	rm = icm_asprintf("rm -rf '%s'", dir);
+	assert(system(rm) == 0);
 	printf("1..1\nok 1 - %zu threads on two mounts, faults in each eighth transaction\n", n);
 	return 0;
 }

@@ -132,10 +132,10 @@ Test(control, its_names)
 
 Test(control, status_is_json_with_stable_names)
 {
-	static const char *const names[] = { "version",	  "store",   "mountpoint", "pid",
-					     "reachable", "stale",   "read_only",  "index",
-					     "files",	  "unsaved", "kept",	   "locks",
-					     "lease",	  "errors" };
+	static const char *const names[] = { "version",	  "store", "mountpoint", "pid",
+					     "reachable", "stale", "read_only",	 "offline",
+					     "index",	  "files", "unsaved",	 "kept",
+					     "locks",	  "lease", "errors" };
 	ICM_AUTOFREE char *text = read_control("status");
 	json_auto_t *status = json_loads(text, 0, NULL);
 

@@ -41,6 +41,7 @@ AGAIN(icm_log_segment, log_segment)
 AGAIN(icm_meta, meta)
 AGAIN(icm_lease_value, lease_value)
 AGAIN(icm_lock_value, lock_value)
+AGAIN(icm_change_value, change_value)
 
 static char *chunks_again(const char *json)
 {
@@ -65,7 +66,7 @@ static struct {
 	{ "feed", feed_record_again, 0 },    { "log", log_segment_again, 0 },
 	{ "meta", meta_again, 0 },	     { "lease", lease_value_again, 0 },
 	{ "lock", lock_value_again, 0 },     { "snap", snap_again, 0 },
-	{ "snap-part", snap_part_again, 0 },
+	{ "snap-part", snap_part_again, 0 }, { "change", change_value_again, 0 },
 };
 
 static void check_example(const char *kind, const char *json)

@@ -96,6 +96,15 @@ Test(settings, paths_become_absolute)
 	cr_assert_str_eq(s.log_file, "/l");
 }
 
+Test(settings, a_local_copy_is_kept_when_asked_for)
+{
+	takes("offline_copy=5");
+	cr_assert_not(s.offline);
+	takes("offline,offline_copy=7");
+	cr_assert(s.offline);
+	cr_assert_eq(s.copy_mib, 7);
+}
+
 Test(settings, refusals_are_clear)
 {
 	refuses("bogus", "unknown mount option 'bogus'");
@@ -111,7 +120,9 @@ Test(settings, refusals_are_clear)
 	refuses("uid=root", "takes a number");
 	refuses("uid=-1", "takes a number");
 	refuses("gid=4294967295", "takes a number");
-	refuses("offline", "not yet supported");
+	refuses("offline=yes", "takes no value");
+	refuses("offline_copy", "needs a value");
+	refuses("offline_copy=0", "from 1 to 1048576");
 }
 
 Test(settings, set_id_bits_and_devices_are_for_root)
