@@ -12,7 +12,7 @@ CLUSTER_NODES='s1 s2 s3 c1 c2'
 # the test itself asks from.
 cluster_in() {
 	IN=()
-	[ "$KIND" != netns ] || netns_in "$1"
+	[ "${KIND:-}" != netns ] || netns_in "$1"
 }
 
 cluster_address() {
@@ -80,6 +80,8 @@ cluster_serves() { cluster_api "$1" '/v1/kv/none?cas=1' -X PUT | grep -q false; 
 
 cluster_start() {
 	local node
+	# a network of its own, so that tests don't meet; netns.sh has another one
+	: "${CLUSTER_NET:=127.$((16 + RANDOM % 200)).$((RANDOM % 256))}"
 	for node in $CLUSTER_NODES; do
 		cluster_configure "$node"
 		cluster_up "$node"
@@ -95,7 +97,5 @@ cluster_start() {
 store_cluster() {
 	need curl setpriv
 	CONSUL=$(consul_program) || skip 'no Consul (scripts/consul.sh installs it)'
-	# a network of its own, so that tests don't meet
-	CLUSTER_NET=127.$((16 + RANDOM % 200)).$((RANDOM % 256))
 	cluster_start
 }
