@@ -333,7 +333,16 @@ static int refresh(struct icm_volume *vol, struct icm_inode *dir, const char *na
 
 int icm_name_refresh(struct icm_volume *vol, struct icm_inode *dir, const char *name)
 {
-	return refresh(vol, dir, name, true);
+	int r = refresh(vol, dir, name, true);
+	struct icm_name *known;
+	ICM_LOCK_SCOPE(&vol->lock);
+
+	/* What was refused may have been the index of tree/<path>: a store may keep it
+	 * where a file is replaced by the same bytes. */
+	known = icm_tree_find(&vol->tree, dir, name);
+	if (known)
+		known->tree_index = 0;
+	return r;
 }
 
 int icm_name_look_up(struct icm_volume *vol, struct icm_inode *dir, const char *name)
