@@ -52,6 +52,15 @@ void icm_apply_keep_times(struct icm_inode *inode, uint64_t index, struct icm_at
 	}
 }
 
+/* The file is in the store from now on: answers of before that don't have its name
+ * are old. */
+static void publish(struct icm_volume *vol, struct icm_inode *inode)
+{
+	for (struct icm_name *name = inode->names; !inode->published && name; name = name->alias)
+		name->born = ++vol->tree.clock;
+	inode->published = true;
+}
+
 void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struct icm_attr *attr,
 		    struct icm_file *by, struct icm_news *news)
 {
@@ -63,7 +72,7 @@ void icm_apply_attr(struct icm_volume *vol, struct icm_inode *inode, const struc
 		icm_attr_clear(&inode->attr);
 		icm_attr_copy(&inode->attr, attr);
 	}
-	inode->published = true;
+	publish(vol, inode);
 	if (contents) {
 		inode->gen = ++vol->next_gen;
 		icm_file_new_version(vol, inode, by, news);

@@ -51,7 +51,7 @@ struct icm_name {
 	/* A directory above moved at `moved_index`, which is the attr_index since
 	 * then; what it was before tells how old the attributes are. */
 	uint64_t moved_index, before_index;
-	uint64_t born; /* the tree's clock when it was added */
+	uint64_t born; /* the tree's clock when it was added, or published */
 	bool seen;     /* mark of a listing */
 	char text[];
 };
